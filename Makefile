@@ -1,0 +1,43 @@
+# Every target sets up what it needs on a machine with Python 3.10 or later, make and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
+
+.PHONY: help venv demo test lab bench readme clean
+help:
+	@echo "make demo   restore held-out photographs with the shipped weights (first time: install)"
+	@echo "make lab    open the chapters in JupyterLab"
+	@echo "make test   export, clean, run every notebook and every test"
+	@echo "make bench  measure speed, as ratios"
+	@echo "make readme write README.md from nbs/index.ipynb"
+
+$(VENV)/.run: settings.ini setup.py tests/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lm4lv needs Python 3.10 or later: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[dev]'
+	touch $@
+
+venv: $(VENV)/.dev
+
+demo: $(VENV)/.run
+	$(BIN)/lm4lv demo
+
+test: $(VENV)/.dev
+	$(BIN)/python tests/run_all.py
+
+lab: $(VENV)/.dev
+	$(BIN)/jupyter lab nbs
+
+bench: $(VENV)/.run
+	$(BIN)/lm4lv bench --json bench.json
+
+readme: $(VENV)/.dev
+	$(BIN)/python tests/make_readme.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,34 @@
+"""What `make test` runs: sources are clean, every notebook runs, pytest passes."""
+import hashlib, os, subprocess, sys, time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+os.environ['PATH'] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+
+
+def run(*command, **env):
+    "Run a command from the root; stop everything if it fails."
+    print('$', *command, flush=True)
+    start = time.time()
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, env=os.environ | env)
+    print(f'  {time.time() - start:.0f} s', flush=True)
+    if done.returncode: sys.exit(f'failed: {" ".join(map(str, command))}')
+
+
+def state():
+    "A hash of every notebook and module."
+    files = sorted([*ROOT.glob('nbs/**/*.ipynb'), *ROOT.glob('lm4lv/*.py'), ROOT/'README.md'])
+    return {f.relative_to(ROOT): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if '.ipynb_checkpoints' not in str(f)}
+
+
+before = state()
+run('nbdev_export')
+run('nbdev_clean')
+run(sys.executable, 'tests/make_readme.py')
+after = state()
+changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
+if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
+run('lm4lv', 'demo', '--count', '12', '--out', os.devnull + '.png' if os.name == 'nt' else '/tmp/lm4lv-demo.png')
+run('nbdev_test', '--n_workers', '1', '--timing', MPLBACKEND='agg')
+run(sys.executable, '-m', 'pytest', '-q', '--durations', '8')

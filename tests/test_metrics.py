@@ -1,0 +1,71 @@
+import math
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from lm4lv.metrics import MetricUnavailable, lpips, mean_interval, psnr, score, ssim
+
+@pytest.fixture
+def pair():
+    rng = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(3, 3, 6, 8, generator=rng), (37, 50), mode='bilinear')
+    return smooth, (smooth + 0.1 * torch.randn(smooth.shape, generator=rng)).clamp(0, 1)
+
+def numpy(image): return image.double().permute(1, 2, 0).numpy()
+
+def test_psnr_equals_scikit_images(pair):
+    for a, b, found in zip(*pair, psnr(*pair)):
+        assert abs(found - peak_signal_noise_ratio(numpy(a), numpy(b), data_range=1)) < 1e-3
+
+def test_ssim_equals_scikit_images(pair):
+    # sigma 1.5 gives both a window of 11 pixels. torchmetrics mirrors the edges and averages over all pixels,
+    # scikit-image leaves out 5 at each side: so it is given pictures with 5 mirrored pixels more.
+    # It works in float64 here, ours in float32, whose variances are differences of nearly equal numbers: hence 1e-4
+    for a, b, found in zip(*pair, ssim(*pair)):
+        a, b = (np.pad(numpy(x), ((5, 5), (5, 5), (0, 0)), mode='reflect') for x in (a, b))
+        theirs = structural_similarity(a, b, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        assert abs(found - theirs) < 1e-4
+
+def test_identical_pictures_have_100_db_and_an_ssim_of_1(pair):
+    assert (psnr(pair[0], pair[0]) == 100).all() and torch.allclose(ssim(pair[0], pair[0]), torch.ones(3), atol=1e-6)
+
+def test_black_against_white_has_0_db():
+    assert psnr(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)).item() == 0
+
+def test_values_outside_of_the_range_are_clipped(pair):
+    assert torch.equal(psnr(pair[0], pair[1] * 0 + 2), psnr(pair[0], torch.ones_like(pair[1])))
+
+@pytest.mark.parametrize('metric', [psnr, ssim])
+def test_a_border_is_cut_off_at_each_side(pair, metric):
+    a, b = pair
+    torch.testing.assert_close(metric(a, b, border=4), metric(a[..., 4:-4, 4:-4], b[..., 4:-4, 4:-4]))
+
+@pytest.mark.parametrize('metric', [psnr, ssim])
+def test_a_batch_equals_its_pictures_one_by_one(pair, metric):
+    a, b = pair
+    torch.testing.assert_close(metric(a, b), torch.cat([metric(a[i:i + 1], b[i:i + 1]) for i in range(3)]), atol=1e-5, rtol=1e-5)
+
+@pytest.mark.parametrize('metric', [psnr, ssim])
+def test_batches_of_unequal_shapes_are_refused(pair, metric):
+    with pytest.raises(ValueError, match='one shape'): metric(pair[0], pair[1][:2])
+    with pytest.raises(ValueError, match='one shape'): metric(pair[0][0], pair[1][0])
+
+def test_ssim_of_a_picture_below_its_window_is_refused():
+    with pytest.raises(ValueError, match='11 pixels a side, not 10x32'): ssim(torch.rand(1, 3, 10, 32), torch.rand(1, 3, 10, 32))
+
+def test_lpips_without_its_package_names_the_extra(pair):
+    try: import lpips as package
+    except ImportError: pass
+    else: pytest.skip('lpips is installed')
+    with pytest.raises(MetricUnavailable, match=r'lm4lv\[lpips\]'): lpips(*pair)
+
+def test_an_interval_is_that_of_the_normal_approximation():
+    values = torch.tensor([1., 2., 3., 4.])
+    mean, half = mean_interval(values)
+    assert mean == 2.5 and abs(half - 1.96 * math.sqrt(5 / 3) / 2) < 1e-9
+
+def test_one_value_has_no_interval(): assert math.isnan(mean_interval(torch.tensor([3.]))[1])
+
+def test_a_score_holds_the_means(pair):
+    found = score(*pair)
+    assert abs(found['psnr'] - psnr(*pair).mean()) < 1e-4 and abs(found['ssim'] - ssim(*pair).mean()) < 1e-4

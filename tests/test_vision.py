@@ -1,0 +1,167 @@
+import json
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+from transformers import ViTConfig, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel, ViTModel
+from lm4lv.mae import MAEConfig, evaluate_mae, measure_features, new_mae, pca_init, sincos_positions, train_mae
+from lm4lv.loop import FitConfig
+from lm4lv.photos import crop
+from lm4lv.vision import IMAGENET_MEAN, IMAGENET_STD, MAE, VisionModule
+
+CLOSE = dict(atol=1e-5, rtol=1e-5)
+SHAPE = dict(image_size=24, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+
+@pytest.fixture
+def theirs():
+    torch.manual_seed(0)
+    model = ViTMAEForPreTraining(ViTMAEConfig(**SHAPE, decoder_hidden_size=16, decoder_num_hidden_layers=1,
+                                              decoder_num_attention_heads=2, decoder_intermediate_size=32)).eval()
+    with torch.no_grad():
+        for p in model.parameters(): p += 0.1 * torch.randn_like(p) # fresh biases and tokens are zero, which hides mistakes
+    return model
+
+@pytest.fixture
+def images(): return torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+def normalised(images): return (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+@torch.no_grad()
+def test_encoding_and_decoding_equal_transformers_own_forward(theirs, images):
+    theirs.config.mask_ratio = 0.0
+    out = theirs(normalised(images), noise=torch.arange(9.).expand(3, -1))
+    torch.testing.assert_close(normalised(MAE(theirs)(images)), theirs.unpatchify(out.logits), **CLOSE)
+
+@torch.no_grad()
+def test_an_order_of_patches_that_is_shuffled_changes_nothing(theirs, images):
+    theirs.config.mask_ratio = 0.0
+    out = theirs(normalised(images), noise=torch.rand(3, 9))
+    torch.testing.assert_close(normalised(MAE(theirs)(images)), theirs.unpatchify(out.logits), atol=1e-4, rtol=1e-4)
+
+@torch.no_grad()
+def test_masked_reconstruction_equals_transformers_own(theirs, images):
+    mae = MAE(theirs)
+    seen, mask = mae.masked(images, 0.6, torch.Generator().manual_seed(5))
+    theirs.config.mask_ratio = 0.6
+    out = theirs(normalised(images), noise=torch.rand(3, 9, generator=torch.Generator().manual_seed(5)))
+    torch.testing.assert_close(mask, out.mask)
+    torch.testing.assert_close(normalised(seen), theirs.unpatchify(out.logits), **CLOSE)
+
+@torch.no_grad()
+def test_an_unmasked_reconstruction_after_a_masked_one_sees_all_patches(theirs, images):
+    mae = MAE(theirs)
+    before = mae(images)
+    mae.masked(images, 0.75)
+    torch.testing.assert_close(mae(images), before)
+
+@torch.no_grad()
+def test_the_class_token_comes_first_and_patches_follow_in_order(theirs, images):
+    MAE(theirs).encode(images) # sets the mask ratio of the model to zero
+    changed = images.clone()
+    changed[:, :, 8:16, 16:24] = 0.5 # the second row's last patch
+    first, second = (theirs.vit.embeddings(normalised(x), noise=torch.arange(9.).expand(3, -1))[0] for x in (images, changed))
+    assert (first - second).abs().sum((0, 2)).nonzero().flatten().tolist() == [6]
+
+@torch.no_grad()
+def test_what_transformers_saved_is_loaded_and_frozen(theirs, images, tmp_path):
+    theirs.save_pretrained(tmp_path)
+    mae = MAE.from_pretrained(tmp_path)
+    assert not any(p.requires_grad for p in mae.parameters()) and not mae.training
+    torch.testing.assert_close(mae(images), MAE(theirs)(images))
+
+@torch.no_grad()
+def test_what_was_saved_here_is_loaded_by_transformers(theirs, images, tmp_path):
+    MAE(theirs).save_pretrained(tmp_path)
+    again = ViTMAEForPreTraining.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), theirs.state_dict().values()))
+
+@torch.no_grad()
+def test_a_saved_mae_loads_with_its_feature_scaling(theirs, images, tmp_path):
+    mae = measure_features(MAE(theirs), images)
+    features = mae.encode(images)
+    assert features.mean((0, 1)).abs().max() < 1e-4 and abs(features.pow(2).mean() - 1) < 1e-3
+    mae.save_pretrained(tmp_path)
+    again = MAE.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.encode(images), features)
+    torch.testing.assert_close(again.decode(features), mae.decode(features))
+
+@torch.no_grad()
+def test_feature_scaling_does_not_change_a_reconstruction(theirs, images):
+    mae = MAE(theirs)
+    before = mae(images)
+    torch.testing.assert_close(measure_features(mae, images)(images), before, **CLOSE)
+
+@torch.no_grad()
+def test_half_precision_on_disk_is_float32_in_memory(theirs, images, tmp_path):
+    MAE(theirs).save_pretrained(tmp_path, torch.float16)
+    mae = MAE.from_pretrained(tmp_path)
+    assert all(p.dtype == torch.float32 for p in mae.parameters())
+    assert (mae(images) - MAE(theirs)(images)).abs().mean() < 5e-3
+
+def test_saving_leaves_no_stray_files(theirs, tmp_path):
+    MAE(theirs).save_pretrained(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
+
+def test_a_mae_is_an_eye(theirs): assert isinstance(MAE(theirs), VisionModule) and MAE(theirs).num_tokens == 10
+
+@pytest.mark.parametrize('shape', [(1, 3, 32, 32), (1, 3, 24, 25), (1, 1, 24, 24), (3, 24, 24)])
+def test_a_picture_of_the_wrong_size_is_an_error_with_both_sizes(theirs, shape):
+    with pytest.raises(ValueError, match=r'3, 24, 24\), not'): MAE(theirs).encode(torch.zeros(shape))
+
+def one_line(error, *words): assert '\n' not in str(error.value) and all(w in str(error.value) for w in words), str(error.value)
+
+def test_an_unknown_name_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError) as error: MAE.from_pretrained(tmp_path/'nowhere')
+    one_line(error, 'nowhere', 'config.json')
+
+def test_truncated_weights_are_one_clear_line(theirs, tmp_path):
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path/'model.safetensors'
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError) as error: MAE.from_pretrained(tmp_path)
+    one_line(error, str(tmp_path))
+
+@pytest.mark.xfail(strict=True, reason='from_pretrained does not look at missing_keys: an absent decoder is random')
+@pytest.mark.parametrize('model', [lambda: ViTMAEModel(ViTMAEConfig(**SHAPE)), lambda: ViTModel(ViTConfig(**SHAPE))])
+def test_an_encoder_without_a_decoder_is_an_error_not_random_numbers(tmp_path, model):
+    model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError): MAE.from_pretrained(tmp_path)
+
+def test_position_embeddings_are_those_of_the_official_mae():
+    def line(width, places): # get_1d_sincos_pos_embed_from_grid
+        angles = np.outer(places.reshape(-1), 1 / 10000 ** (np.arange(width // 2) / (width / 2)))
+        return np.concatenate([np.sin(angles), np.cos(angles)], 1)
+    columns, rows = np.meshgrid(np.arange(4.), np.arange(4.))
+    theirs = np.concatenate([np.zeros((1, 32)), np.concatenate([line(16, columns), line(16, rows)], 1)])
+    torch.testing.assert_close(sincos_positions(4, 32)[0], torch.from_numpy(theirs).float(), **CLOSE)
+
+@torch.no_grad()
+def test_starting_from_principal_components_reconstructs_patches():
+    photo, rng = Image.fromarray(astronaut()), np.random.default_rng(0)
+    sample = torch.stack([crop(photo, 16, rng) for _ in range(64)])
+    torch.manual_seed(0)
+    plain, started = new_mae(16, 8, 64, 1, 2, 64, 1), pca_init(new_mae(16, 8, 64, 1, 2, 64, 1), sample)
+    # without the transformer's layers in between: projection, bridge and prediction alone
+    def error(mae):
+        model = mae.model
+        tokens = model.vit.embeddings.patch_embeddings(normalised(sample))
+        seen = model.decoder.decoder_pred(model.decoder.decoder_embed(tokens))
+        return (seen - model.patchify(normalised(sample))).pow(2).mean()
+    assert error(started) < 0.05 < error(plain)
+
+def test_training_the_decoder_leaves_the_encoder_alone(tmp_path):
+    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(tmp_path)
+    before = MAE.from_pretrained(tmp_path).model.state_dict()
+    mae, log = train_mae(MAEConfig(stage='decoder', init=str(tmp_path), fit=FitConfig(steps=2, batch=2, warmup=1)), progress=False)
+    changed = {k for k, v in mae.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(k.startswith('decoder.') for k in changed) and len(log) == 1
+
+@pytest.mark.parametrize('bad,word', [(dict(stage='other'), 'pretrain or decoder'), (dict(patch_size=7), 'no multiple'), (dict(width=18), 'multiple of 4')])
+def test_a_mae_setting_that_makes_no_sense_is_an_error(bad, word):
+    with pytest.raises(ValueError, match=word): train_mae(MAEConfig(**bad), progress=False)
+
+def test_the_shipped_mae_reconstructs_test_photographs_with_32_db():
+    report = evaluate_mae('default', 'builtin', count=48, crops=8)
+    assert report['n'] == 48 and report['psnr'] >= 32 and report['skipped'] == {}
+    json.dumps(report)
