@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'IMAGES', 'JSON', 'CHECKPOINT', 'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae',
-           'main']
+           'bench', 'main']
 
 # %% ../nbs/20_cli.ipynb #fee5aa95
 import dataclasses, json, os, sys
@@ -66,13 +66,13 @@ def _plain(report):
     return '\n'.join(lines)
 
 # %% ../nbs/20_cli.ipynb #a1a71b51
-def _targets(paths, out, suffix=''):
+def _targets(paths, out, suffix='', overwrite=False):
     "Input files and where their results go; nothing is overwritten, and no two results share a name."
     from lm4lv.photos import folder_paths
     files = [file for path in paths for file in folder_paths(path)]
     targets = [Path(out)/f'{file.stem}{suffix}.png' for file in files]
     for file, target in zip(files, targets):
-        if target.exists(): raise FileExistsError(f'{target} exists: use --overwrite or another --out')
+        if target.exists() and not overwrite: raise FileExistsError(f'{target} exists: use --overwrite or another --out')
         if targets.count(target) > 1: raise FileExistsError(f'{file}: two pictures would be written to {target}; give folders one by one')
     return list(zip(files, targets))
 
@@ -86,13 +86,13 @@ def _each_photo(paths, out, overwrite, suffix=''):
     "Open each picture that can be read; the others are reported and counted."
     from tqdm.auto import tqdm
     from lm4lv.photos import PhotoError, folder_paths, open_photo
-    if overwrite: jobs = [(f, Path(out)/f'{f.stem}{suffix}.png') for p in paths for f in folder_paths(p)]
-    else: jobs = _targets(paths, out, suffix)
+    jobs = _targets(paths, out, suffix, overwrite)
     Path(out).mkdir(parents=True, exist_ok=True)
     bad = 0
     for file, target in tqdm(jobs, disable=len(jobs) < 2):
         try: image = open_photo(file)
         except PhotoError as error:
+            if len(jobs) == 1: raise
             _say(f'skipped: {error}')
             bad += 1
             continue
@@ -138,6 +138,8 @@ def degrade(
     from lm4lv.loop import write_json
     from lm4lv.photos import to_image, to_tensor
     kind, records = get_task(task), []
+    if not overwrite and (out/'degradations.json').exists():
+        raise FileExistsError(f"{out/'degradations.json'} exists: use --overwrite or another --out")
     for number, (file, target, image) in enumerate(_each_photo(paths, out, overwrite)):
         pairs = make_pairs(to_tensor(image)[None], task, [seed * 1_000_000 + number])
         _save_image(to_image((pairs.target if kind.spatial else pairs.input)[0]), target)
@@ -216,6 +218,21 @@ def evaluate_mae(
     typer.echo(f"PSNR {report['psnr']:.2f} ± {report['psnr_ci']:.2f} dB, SSIM {report['ssim']:.3f} on {report['n']} crops")
     _write(json_file, report)
 
+# %% ../nbs/20_cli.ipynb #66d86e67
+@app.command()
+def bench(
+    json_file: Optional[Path] = JSON,
+    long: bool = typer.Option(True, help='Also measure 197 visual tokens, which takes a minute or two.'),
+):
+    """Speed, as ratios to the plain algorithm and to what memory and arithmetic allow.
+
+    Example: lm4lv bench --json bench.json
+    """
+    from lm4lv.bench import bench
+    result = bench(long, on_step=lambda name: _say(f'measuring: {name} ...'))
+    for name, value in result.items(): typer.echo(f'{name:28} {value:.3f}' if isinstance(value, float) else f'{name:28} {value}')
+    _write(json_file, result)
+
 # %% ../nbs/20_cli.ipynb #224983de
 def _expected():
     "Errors that bad input causes, of the modules that were imported; a bug is none of these."
@@ -226,6 +243,8 @@ def _expected():
 
 def main():
     "The `lm4lv` command."
+    import warnings
+    warnings.filterwarnings('ignore', module='lm4lv') # what they say is reported
     try: app(standalone_mode=True)
     except Exception as error:
         if not isinstance(error, _expected()) or os.environ.get('LM4LV_DEBUG'): raise

@@ -39,6 +39,7 @@ def check_item(item: dict, where: str = 'item') -> dict: # turns as (role, value
         wrong('image', 'a path or a list of paths')
     marks = sum(value.count('<image>') for _, value in turns)
     if marks != len(images): wrong('image', f'{marks} pictures, one for each <image>, not {len(images)}')
+    if not isinstance(item.get('task'), (str, type(None))): wrong('task', "a task's name")
     return dict(turns=turns, images=images, kind=kind, task=item.get('task'))
 
 def read_items(path: str | Path) -> list[dict]:
@@ -62,8 +63,8 @@ def _official(turns, tokenizer, generate):
     names, pieces = dict(human='### Human: ', gpt='### Assistant: ', none=''), []
     for i, (role, value) in enumerate(turns):
         open_end = generate and role == 'gpt' and i == len(turns) - 1
-        pieces += [(names[role].rstrip() if open_end and not value else names[role], False), (value, role == 'gpt')]
-        if not open_end: pieces += [('\n', role == 'gpt'), *([('###', True)] if role == 'gpt' and i == len(turns) - 1 else [])]
+        pieces += [(names[role].rstrip() if open_end and not value else names[role], False, True), (value, role == 'gpt', False)]
+        if not open_end: pieces += [('\n', role == 'gpt', True), *([('###', True, True)] if role == 'gpt' and i == len(turns) - 1 else [])]
     return pieces
 
 def _chat(turns, tokenizer, generate):
@@ -75,17 +76,18 @@ def _chat(turns, tokenizer, generate):
     open_end = generate and turns[-1][0] == 'gpt'
     shown = turns[:-1] if open_end else turns
     messages = [dict(role=roles[role], content=f'\ue000{i}\ue001') for i, (role, _) in enumerate(shown)]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_end)
+    try: text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_end)
+    except Exception as error: raise ConversationError(f'the chat template refuses these turns ({error}): use template="official"') from error
     pieces, after_answer = [], False
     for n, part in enumerate(re.split('\ue000(\\d+)\ue001', text)):
         if n % 2:
             role, value = shown[int(part)]
-            pieces.append((value, role == 'gpt'))
+            pieces.append((value, role == 'gpt', False))
             after_answer = role == 'gpt'
         else:
             end = tokenizer.eos_token if after_answer and tokenizer.eos_token and part.startswith(tokenizer.eos_token) else ''
-            pieces += [(end, True), (part[len(end):], False)]
-    return pieces + ([(turns[-1][1], True)] if open_end else [])
+            pieces += [(end, True, True), (part[len(end):], False, True)]
+    return pieces + ([(turns[-1][1], True, False)] if open_end else [])
 
 TEMPLATES = dict(chat=_chat, official=_official)
 
@@ -109,15 +111,14 @@ def _encode(tokenizer, text, special):
 def _compile(turns, kind, template, tokenizer, generate, prefix):
     if template not in TEMPLATES: raise ConversationError(f'template {template!r}: expected one of {", ".join(TEMPLATES)}')
     if prefix: turns = tuple((role, prefix + value if role == 'gpt' else value) for role, value in turns)
-    pieces = [(v, r == 'gpt') for r, v in turns] if kind == 'simple' else TEMPLATES[template](list(turns), tokenizer, generate)
-    values, segments = {value for _, value in turns}, []
+    pieces = [(v, r == 'gpt', False) for r, v in turns] if kind == 'simple' else TEMPLATES[template](list(turns), tokenizer, generate)
+    segments = []
     def add_text(text, supervised, special):
         if text and (ids := _encode(tokenizer, text, special)): segments.append(Segment('text', supervised, ids))
-    for value, supervised in pieces:
-        if supervised and prefix and value.startswith(prefix):
+    for value, supervised, special in pieces:
+        if supervised and not special and prefix and value.startswith(prefix):
             add_text(prefix, False, False)
             value = value[len(prefix):]
-        special = value not in values
         for part in re.split(r'(<image>|<task(?::\w+)?>)', value):
             if part == '<image>':
                 add_text(OPEN, supervised, special)
@@ -188,6 +189,7 @@ def make_batch(
         ids[b, start:start + len(row)] = torch.tensor([token for _, token, _ in row])
         mask[b, start:start + len(row)] = True
         for t, (kind, token, supervised) in enumerate(row, b * T + start):
+            supervised = supervised and t > b * T + start # nothing stands before the first
             if supervised and kind == 'text':
                 places['text_from'].append(t - 1); places['text_to'].append(token)
             if supervised and kind == 'picture':

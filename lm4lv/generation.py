@@ -22,8 +22,8 @@ class Answer:
 
 class _Writer:
     "The state of one answer: text, or so many visual tokens into a picture."
-    def __init__(self, tokenizer, num_tokens, stop):
-        self.tokenizer, self.num_tokens, self.stop = tokenizer, num_tokens, stop
+    def __init__(self, tokenizer, num_tokens, stop, most):
+        self.tokenizer, self.num_tokens, self.stop, self.most = tokenizer, num_tokens, stop, most
         self.ids, self.row, self.drawn, self.text, self.done, self.finished = [], [], [], '', False, False
         self.drawing = False
 
@@ -34,7 +34,8 @@ class _Writer:
             return
         self.ids.append(token)
         tail = self.tokenizer.decode(self.ids)
-        if tail.endswith(OPEN): self.open(tail[:-len(OPEN)])
+        if tail.endswith(OPEN) and len(self.drawn) >= self.most: self.text, self.ids, self.done = self.text + tail[:-len(OPEN)], [], True
+        elif tail.endswith(OPEN): self.open(tail[:-len(OPEN)])
         elif self.stop and tail.endswith(self.stop):
             self.text, self.ids, self.done, self.finished = self.text + tail[:-len(self.stop)], [], True, True
 
@@ -76,7 +77,7 @@ def generate(
     "Let the model answer conversations with words and pictures."
     tokenizer, N = model.llm.tokenizer, model.vision.num_tokens
     batch = model.compile(items, generate=True, left=True)
-    writers = [_Writer(tokenizer, N, '###' if model.template == 'official' else None) for _ in items]
+    writers = [_Writer(tokenizer, N, '###' if model.template == 'official' else None, max_pictures) for _ in items]
     features = model.vision.encode(images) if len(images) else images.new_zeros(0, N, model.vision.feature_dim)
     vectors, mask = model.embed(batch, features), batch.mask
     if force_image:
@@ -94,8 +95,7 @@ def generate(
         vectors = _step(model, writers, hidden, temperature, rng, on_token)
         for i, writer in enumerate(writers):
             words[i] += not writer.drawing
-            writer.done |= not writer.drawing and (len(writer.drawn) >= max_pictures and (force_image or words[i] >= max_words)
-                                                   or words[i] >= max_words)
+            writer.done |= not writer.drawing and (force_image and len(writer.drawn) >= max_pictures or words[i] >= max_words)
         if all(w.done for w in writers): break
         position = position + 1
         if padded: mask = torch.cat([mask, mask.new_ones(len(items), 1)], 1)

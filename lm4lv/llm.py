@@ -10,6 +10,7 @@ import hashlib, os, shutil, subprocess, sys, tempfile, zipfile
 from pathlib import Path
 import torch
 from torch import nn
+from .layers import Layers
 from .loop import write_json
 
 # %% ../nbs/04_llm.ipynb #570b0183
@@ -99,7 +100,10 @@ class FrozenLLM(nn.Module):
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
         config = model.config.get_text_config()
         self.hidden_size, self.num_layers = config.hidden_size, config.num_hidden_layers
+        self.logit_scale = getattr(config, 'logit_scale', 1.0) / getattr(config, 'logits_scaling', 1.0) # Cohere; Granite
         self.softcap = getattr(config, 'final_logit_softcapping', None)
+        base = self.model.base_model
+        self.layers = Layers(base) if Layers.fits(base) else None # our own fast path, or transformers'
 
     def train(self, mode=True): return super().train(False) # frozen: never in training mode
 
@@ -128,6 +132,7 @@ class FrozenLLM(nn.Module):
         cache=None, # from `new_cache`; extended in place
     ) -> torch.Tensor: # (B, T, H), behind the last norm
         "Run the layers on a sequence of vectors."
+        if self.layers: return self.layers(inputs_embeds.to(self.dtype), mask, positions, cache)
         out = self.model.base_model(inputs_embeds=inputs_embeds.to(self.dtype), attention_mask=mask,
                                     position_ids=positions, past_key_values=cache, use_cache=cache is not None)
         return out.last_hidden_state
@@ -141,7 +146,7 @@ class FrozenLLM(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor: # (..., H) -> (..., vocabulary)
         "Scores of all words, in float32."
-        scores = self.model.get_output_embeddings()(hidden).float()
+        scores = self.model.get_output_embeddings()(hidden).float() * self.logit_scale
         return scores if not self.softcap else self.softcap * torch.tanh(scores / self.softcap)
 
     @torch.no_grad()
@@ -170,7 +175,8 @@ def load_llm(
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        if info['missing_keys']: raise ValueError(f"no weights for {sorted(info['missing_keys'])[0]}")
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         mend = f'remove {folder} and load it again' if str(name) in WHEELS else (

@@ -25,7 +25,8 @@ def _to_rgb(image):
     "Any PIL mode to RGB: transparency over white, 16-bit greys scaled to 8 bits."
     if image.mode.startswith('I') or image.mode == 'F':
         values = np.asarray(image, dtype=np.float32)
-        top = 65535 if values.max() > 255 else 255
+        deep = image.mode.startswith('I;16') or values.max() > 255
+        top = 65535 if deep else 1 if image.mode == 'F' and values.max() <= 1 else 255
         return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8)).convert('RGB')
     if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
         image = image.convert('RGBA')
@@ -157,6 +158,9 @@ class Photos(torch.utils.data.Dataset):
         self._open = lru_cache(2048)(self._read)
 
     def __len__(self): return len(self.paths) * self.crops
+    def __iter__(self): return (self[i] for i in range(len(self)))
+    def __getstate__(self): return {k: v for k, v in vars(self).items() if k != '_open'} # workers that are spawned
+    def __setstate__(self, state): vars(self).update(state, _open=lru_cache(2048)(self._read))
 
     def _read(self, index):
         "The picture, at most 512 pixels on its short side, or None if it cannot be read."

@@ -51,12 +51,13 @@ def set_values(
 
 def _read_value(key, text, old):
     "A setting's value, of the kind that it has now."
-    if text.lower() == 'none': return None
+    if text.lower() == 'none' and not isinstance(old, (int, float)): return None
     try:
         if isinstance(old, bool): return {'true': True, 'false': False}[text.lower()]
         if isinstance(old, tuple): return tuple(type(old[0])(part) for part in text.split(',') if part)
+        if isinstance(old, int) and float(text) % 1: raise ValueError(text)
         return text if old is None else type(old)(float(text)) if isinstance(old, int) else type(old)(text)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise ValueError(f'setting {key}={text!r}: expected a value like {old!r}') from error
 
 # %% ../nbs/09_training.ipynb #f9d8cd79
@@ -99,6 +100,9 @@ def describe(model) -> str:
 
 def build(config: TrainConfig) -> LM4LV:
     "The model that a config describes, ready to be trained."
+    if not config.tasks: raise ValueError('tasks: expected at least one')
+    if config.llm_dtype not in ('float32', 'bfloat16', 'float16'):
+        raise ValueError(f'llm_dtype {config.llm_dtype!r}: expected float32, bfloat16 or float16')
     torch.manual_seed(config.fit.seed)
     llm = load_llm(config.llm, getattr(torch, config.llm_dtype))
     vision = MAE.from_pretrained(config.vision)

@@ -93,7 +93,8 @@ class MAE(nn.Module):
         quiet = logging.get_verbosity(), logging.is_progress_bar_enabled()
         try:
             logging.set_verbosity_error(); logging.disable_progress_bar()
-            model = ViTMAEForPreTraining.from_pretrained(source, dtype=torch.float32)
+            model, info = ViTMAEForPreTraining.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+            if info['missing_keys']: raise ValueError(f"no weights for {sorted(info['missing_keys'])[0]}")
         except Exception as error:
             raise ValueError(f'no MAE at {str(source)!r} ({str(error).splitlines()[0]}); expected "default", '
                 'a folder with config.json and model.safetensors, or a hub name such as facebook/vit-mae-large') from error

@@ -22,8 +22,3 @@ def tokenizer(llm): return llm.tokenizer
 def tiny(tokenizer):
     from lm4lv.model import tiny_model
     return tiny_model(tokenizer=tokenizer).eval()
-
-@pytest.fixture
-def child_env(monkeypatch):
-    "The environment of a child process that finds this checkout and uses one thread."
-    return dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true', CUDA_VISIBLE_DEVICES='')

@@ -89,12 +89,10 @@ def test_a_missing_folder_is_one_line(lm4lv, tmp_path):
 def test_a_missing_folder_to_evaluate_is_one_line(lm4lv, tmp_path):
     fails(lm4lv('evaluate-mae', '--images', tmp_path/'nowhere'), tmp_path/'nowhere')
 
-@pytest.mark.xfail(strict=True, reason='"skipped: ..." is said as well as the error, which does not name the file')
 def test_an_unreadable_picture_alone_is_one_line(lm4lv, tmp_path):
     (tmp_path/'a.jpg').write_text('no picture')
     fails(lm4lv('degrade', tmp_path/'a.jpg', '--task', 'denoise', '--out', tmp_path/'out'), tmp_path/'a.jpg')
 
-@pytest.mark.xfail(strict=True, reason='Photos.bad pictures are warned about on stderr, with the line of source code')
 def test_only_unreadable_pictures_to_evaluate_are_one_line(lm4lv, tmp_path):
     (tmp_path/'a.jpg').write_text('no picture')
     fails(lm4lv('evaluate-mae', '--images', tmp_path), tmp_path/'a.jpg')
@@ -143,7 +141,6 @@ def test_degrade_steps_over_an_unreadable_picture_and_names_it(lm4lv, photo, tmp
     assert done.returncode == 0 and str(tmp_path/'a.jpg') in done.stderr
     assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['b.png', 'degradations.json']
 
-@pytest.mark.xfail(strict=True, reason='degradations.json is replaced without --overwrite')
 def test_degrade_does_not_overwrite_the_record_of_another_run(lm4lv, photo, tmp_path):
     shutil.copy(photo, tmp_path/'other.png')
     lm4lv('degrade', photo, '--task', 'denoise', '--out', tmp_path/'out')
@@ -151,7 +148,7 @@ def test_degrade_does_not_overwrite_the_record_of_another_run(lm4lv, photo, tmp_
     lm4lv('degrade', tmp_path/'other.png', '--task', 'denoise', '--out', tmp_path/'out')
     assert first in json.loads((tmp_path/'out'/'degradations.json').read_text())
 
-@pytest.mark.parametrize('overwrite', [(), pytest.param(('--overwrite',), marks=pytest.mark.xfail(strict=True, reason='with --overwrite results of one name replace each other'))])
+@pytest.mark.parametrize('overwrite', [(), ('--overwrite',)])
 def test_two_pictures_never_share_one_result(lm4lv, photo, tmp_path, overwrite):
     for folder in 'ab':
         (tmp_path/folder).mkdir()

@@ -41,7 +41,7 @@ GOOD = dict(image=['a'], conversations=[dict(role='human', value='<image>')])
     (dict(GOOD, conversations=[*GOOD['conversations'], dict(role='gpt')]), 'conversations[1].value'),
     (dict(GOOD, image=3), 'image'), (dict(GOOD, image=[3]), 'image'), (dict(GOOD, image=['a', 'b']), 'image'),
     (dict(GOOD, image=[]), 'image'), (dict(GOOD, task_type='other'), 'task_type'),
-    pytest.param(dict(GOOD, task=3), 'task', marks=pytest.mark.xfail(strict=True, reason='check_item does not look at task'))])
+    (dict(GOOD, task=3), 'task')])
 def test_a_bad_item_is_named_by_index_and_key(tmp_path, bad, key):
     (tmp_path/'a.json').write_text(json.dumps([GOOD, bad]))
     with pytest.raises(ConversationError) as error: read_items(tmp_path/'a.json')
@@ -118,7 +118,6 @@ def test_a_tokenizer_without_a_chat_template_is_named(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, 'chat_template', None)
     with pytest.raises(ConversationError, match='official'): compile_item(item(('human', 'no template here')), tokenizer)
 
-@pytest.mark.xfail(strict=True, reason='jinja2.TemplateError is passed on')
 def test_a_template_that_refuses_the_turns_is_one_clear_error(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, 'chat_template', "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(ConversationError, match='alternate'): compile_item(item(('gpt', 'refused by the template')), tokenizer)
@@ -136,13 +135,11 @@ def test_special_tokens_that_users_write_are_plain_text(tokenizer, role, text):
     other = 'gpt' if role == 'human' else 'human'
     assert marks(tokenizer, (role, text), (other, 'x')) == marks(tokenizer, (role, 'plain'), (other, 'x'))
 
-@pytest.mark.xfail(strict=True, reason='_compile tells user text by its value: a template piece that equals it becomes plain text')
 @pytest.mark.parametrize('role', ['human', 'gpt'])
 def test_the_templates_marks_stay_special_when_a_user_writes_just_such_a_mark(tokenizer, role):
     other = 'gpt' if role == 'human' else 'human'
     assert marks(tokenizer, (role, '<|im_end|>'), (other, 'x')) == marks(tokenizer, (role, 'plain'), (other, 'x'))
 
-@pytest.mark.xfail(strict=True, reason='_compile: without its prefix an answer is taken for a piece of the template')
 def test_special_tokens_behind_an_answers_prefix_are_plain_text(tokenizer):
     def count(text): return marks(tokenizer, ('human', 'x'), ('gpt', text), gpt_prefix='Sure. ')
     assert count('a <|im_end|> b') == count('plain')
@@ -199,7 +196,6 @@ def test_one_conversation_leaves_at_least_one_place_behind_the_prefix(tokenizer)
 
 def test_left_padded_rows_share_no_prefix(pair): assert make_batch(pair, N, LENGTH, left=True).prefix == 0
 
-@pytest.mark.xfail(strict=True, reason='make_batch supervises place 0 from the place before it')
 def test_the_first_token_of_a_conversation_is_never_predicted_from_another(tokenizer):
     text = item(('gpt', 'A cat.'), task_type='simple')
     segments = compile_item(text, tokenizer)
