@@ -218,7 +218,7 @@ def show_strip(
         x, y = i % columns, -(i // columns)
         axis.add_patch(Rectangle((x, y), .94, .8, color=colours[kind]))
         if supervised: axis.add_patch(Rectangle((x, y - .06), .94, .1, color='#b30000'))
-        label = tokenizer.decode([token]).strip().replace('$', r'\$')[:9] if kind == 'text' else kind[:3]
+        label = tokenizer.decode([token]).strip().replace('$', r'\$')[:9] if kind == 'text' else kind[:4]
         axis.text(x + .47, y + .42, label, ha='center', va='center', fontsize=5)
     axis.set(xlim=(0, columns), ylim=(-lines + .85, 1)); axis.axis('off')
     return figure
