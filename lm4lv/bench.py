@@ -7,10 +7,9 @@ __all__ = ['best_of', 'matrix_rate', 'read_seconds', 'layer_weights', 'train_ope
            'generate_speedup', 'decode_seconds', 'naive_step', 'train_ratios', 'import_seconds', 'bench']
 
 # %% ../nbs/08a_speed.ipynb #657bd802
-import os, subprocess, sys, time
+import subprocess, sys, time
 import torch
 from torch import nn
-from .adapters import Adapters
 from .conversations import restoration
 from .degradations import make_pairs
 from .generation import generate

@@ -20,7 +20,7 @@ class ConversationError(ValueError):
 ROLES = ('human', 'gpt', 'none')
 
 def check_item(item: dict, where: str = 'item') -> dict: # turns as (role, value) pairs, images as a list
-    "Read one item of the official JSON."
+    "Read one item of the official JSON; `ConversationError` if it is malformed."
     def wrong(key, expected): raise ConversationError(f'{where}: {key}: expected {expected}')
     if not isinstance(item, dict): wrong('item', 'an object with "conversations" and "image"')
     kind = item.get('task_type', 'conversation')

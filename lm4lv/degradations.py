@@ -75,7 +75,7 @@ def streak_kernel(
     return torch.exp(-across**2 / 0.5) * (along.abs() <= length / 2)
 
 def derain(images, params):
-    "Lay bright streaks over the picture, `amount` of them at `angle` degrees from the vertical."
+    "Lay bright streaks over about `amount`/256 of the picture, at `angle` degrees from the vertical."
     side = images.shape[-1]
     length = max(3, side // 5)
     drops = _fields(images, params, lambda shape, rng: torch.rand(1, *shape[1:], generator=rng))

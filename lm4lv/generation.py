@@ -130,7 +130,7 @@ def restore(
     part: int = 32, # pictures at a time
     on_token: callable = None,
 ) -> list: # B pictures (3, S, S) in [0, 1]; None where the model drew none
-    "Restore pictures: prompt, generate, decode."
+    "Restore pictures: prompt, generate, decode. `ValueError` for a task without tokens."
     if task not in model.tasks.names:
         raise ValueError(f"this model has no task {task!r}: expected one of {', '.join(model.tasks.names)}")
     answers = [answer for some in images.split(part)
@@ -143,7 +143,7 @@ def growing(
     model: LM4LV, image: torch.Tensor, # (1, 3, S, S)
     task: str, steps: list, # after how many visual tokens to look
 ) -> torch.Tensor: # (len(steps), 3, S, S)
-    "The picture after so many visual tokens; patches not yet written are grey."
+    "The picture after so many visual tokens, cut from the finished one; patches not yet written are grey."
     tokens = []
     restore(model, image, task, on_token=lambda i, kind, x: tokens.append(x) if kind == 'visual' else None)
     whole = model.vision.decode(torch.stack(tokens)[None]).clamp(0, 1)[0]

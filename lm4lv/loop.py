@@ -35,7 +35,7 @@ class FitConfig:
     out: str | None = None # folder for checkpoints and the log; None writes nothing
 
 def check_config(config: FitConfig):
-    "Refuse settings that cannot be trained with."
+    "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
     if config.batch % config.accumulate:
@@ -113,7 +113,7 @@ def save_checkpoint(out, module, optimizer, step, log, config, sums=None):
     return final
 
 def load_checkpoint(folder, module, optimizer=None):
-    "Put a checkpoint's weights (and moments) back; returns its step and log."
+    "Put weights and moments back; returns step, log and unlogged sums. `ValueError` for a damaged one or one of another model."
     try:
         state = json.loads((Path(folder)/'state.json').read_text())
         tensors = load_file(Path(folder)/'state.safetensors')
@@ -155,7 +155,7 @@ def fit(
     on_log: callable = None, # called with the log's newest entry
     progress: bool = True, # show a progress bar with the time left
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
-    "Train; resumes from the newest checkpoint in `config.out` if there is one."
+    "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
     from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
     from tqdm.auto import tqdm
     check_config(config)

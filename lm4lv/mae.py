@@ -7,6 +7,7 @@ __all__ = ['sincos_positions', 'new_mae', 'pca_init', 'MAEConfig', 'noisy', 'pre
            'measure_features', 'train_mae', 'evaluate_mae']
 
 # %% ../nbs/03a_mae_training.ipynb #b983a9a9
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -144,6 +145,7 @@ def train_mae(
     "Pre-train a MAE, or fine-tune a MAE's decoder on whole pictures."
     if config.stage not in ('pretrain', 'decoder'):
         raise ValueError(f'stage {config.stage!r}: expected pretrain or decoder')
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise ValueError('a MAE is trained in one process: start it without a launcher')
     torch.manual_seed(config.fit.seed)
     mae = MAE.from_pretrained(config.init) if config.init else new_mae(config.image_size, config.patch_size,
         config.width, config.layers, decoder_width=config.decoder_width, decoder_layers=config.decoder_layers)
@@ -175,6 +177,7 @@ def evaluate_mae(
     mae = vision if isinstance(vision, MAE) else MAE.from_pretrained(vision)
     photos = Photos(images, split='test', size=mae.image_size, crops=crops, seed=seed)
     n = min(count or len(photos), len(photos))
-    batch = torch.stack([photos[i * len(photos) // n] for i in range(n)])
+    found = {i: photos[i] for i in (k * len(photos) // n for k in range(n))} # an unreadable file's stand-in is not counted
+    batch = torch.stack([x for i, x in found.items() if str(photos.paths[i // photos.crops]) not in photos.bad])
     seen = torch.cat([mae(part).clamp(0, 1) for part in batch.split(64)])
-    return dict(score(seen, batch), n=n, images=str(images), size=mae.image_size, seed=seed, skipped=photos.bad)
+    return dict(score(seen, batch), n=len(batch), images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad)

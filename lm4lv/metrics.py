@@ -20,7 +20,7 @@ def psnr(
     a: torch.Tensor, b: torch.Tensor, # (B, 3, height, width) in [0, 1]; values outside are clipped
     border: int = 0, # pixels cut off at each side; the official code cuts 4
 ) -> torch.Tensor: # (B,), dB; 100 for identical pictures
-    "Peak signal-to-noise ratio of each picture."
+    "Peak signal-to-noise ratio of each picture; `ValueError` for unequal shapes."
     from torchmetrics.functional.image import peak_signal_noise_ratio
     a, b = _compare(a, b, border)
     scores = peak_signal_noise_ratio(a, b, data_range=(0., 1.), dim=(1, 2, 3), reduction='none')

@@ -160,7 +160,7 @@ class LM4LV(nn.Module):
         llm: FrozenLLM | None = None, vision: MAE | None = None, # by default those that the config names
         dtype: torch.dtype = torch.float32, device: str = 'cpu',
     ) -> 'LM4LV':
-        "Load a checkpoint with its base models; a mismatch is an error that says so."
+        "Load a checkpoint with its base models; `CheckpointError` if it is missing, damaged or made for others."
         folder = WEIGHTS/'lm4lv' if str(name) == 'default' else Path(name)
         config = _read_config(folder)
         llm = llm or load_llm(config['llm'], dtype, device)

@@ -84,7 +84,8 @@ def folder_paths(
     return paths
 
 def imagenette_paths(split):
-    "Imagenette (9,469 training and 3,925 test photographs), fetched by torchvision into the cache folder."
+    "Imagenette (9,469 training and 3,925 test photographs), fetched by torchvision; `PhotoError` if it cannot be had."
+    if split not in ('train', 'test'): raise PhotoError(f"split {split!r}: expected 'train' or 'test'")
     try: from torchvision.datasets import Imagenette
     except Exception as error:
         raise PhotoError('imagenette needs torchvision: pip install "lm4lv[imagenette]"') from error

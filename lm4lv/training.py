@@ -31,7 +31,7 @@ class TrainConfig:
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     task_length: int = 10
     template: str = 'chat'
-    llm_dtype: str = 'float32' # float32 or bfloat16
+    llm_dtype: str = 'float32' # float32, bfloat16 or float16
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch=16, lr=2e-3, warmup=100))
 
 def set_values(

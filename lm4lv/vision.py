@@ -86,7 +86,7 @@ class MAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path = 'default'): # 'default', a folder, or a hub name such as facebook/vit-mae-large
-        "Load any ViTMAEForPreTraining checkpoint; frozen, in float32."
+        "Load any ViTMAEForPreTraining checkpoint; frozen, in float32. `ValueError` if there is none."
         from transformers import ViTMAEForPreTraining
         from transformers.utils import logging
         source = WEIGHTS/'mae' if str(name) == 'default' else name
