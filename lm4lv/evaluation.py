@@ -92,14 +92,15 @@ def table(report: dict) -> str:
 # %% ../nbs/10_evaluation.ipynb #88985d8e
 def contact_sheet(
     shown: dict, # pictures of each task, as `evaluate` returns them
-    columns: int = 8, # pictures of a task
+    columns: int = 8, # pictures of a task, spread over all of them
     scale: int = 2, # each pixel is drawn as a square of so many
 ) -> Image.Image:
     "For each task the rows input, MAE-r, LM4LV and target, as one picture."
     strips = []
     for pictures in shown.values():
+        chosen = torch.linspace(0, len(pictures['target']) - 1, min(columns, len(pictures['target']))).long()
         for row in ('degraded', 'mae_r', 'lm4lv', 'target'):
-            tiles = F.pad(pictures[row][:columns], (1, 1, 1, 1), value=1.)
+            tiles = F.pad(pictures[row][chosen], (1, 1, 1, 1), value=1.)
             strips.append(torch.cat(list(tiles), -1))
         strips.append(torch.ones_like(strips[-1][:, :6]))
     sheet = to_image(torch.cat(strips[:-1], 1))
