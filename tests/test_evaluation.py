@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 from lm4lv.degradations import make_pairs
-from lm4lv.evaluation import ROWS, contact_sheet, emission_rate, evaluate, evaluate_task, restore_large, table, tile_starts, worst
+from lm4lv.evaluation import evaluation_seeds, ROWS, contact_sheet, emission_rate, evaluate, evaluate_task, restore_large, table, tile_starts, worst
 from lm4lv.generation import restore
 from lm4lv.loop import write_json
 from lm4lv.metrics import psnr
@@ -87,10 +87,13 @@ def test_an_evaluation_is_the_same_each_time(tiny, folder):
     a, b = (evaluate(tiny, str(folder), count=4, crops=2, free=0)[0] for _ in range(2))
     assert a == b
 
+def test_no_degradation_is_tested_that_was_trained_on():
+    assert min(evaluation_seeds(0, 96)) > 10**9 and max(evaluation_seeds(700, 10_000)) < 2**32 # the generator's own range
+
 def test_the_rows_are_measured_against_the_target(tiny):
     photos = field(4, 3, 16, 16)
     rows, shown = evaluate_task(tiny, photos, 'denoise')
-    pairs = make_pairs(photos, 'denoise', seeds=range(4))
+    pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 4))
     assert torch.equal(shown['degraded'], pairs.input) and torch.equal(shown['target'], photos)
     assert abs(rows['degraded']['psnr'] - psnr(pairs.input, photos).mean()) < 1e-4
     with torch.no_grad(): assert abs(rows['ceiling']['psnr'] - psnr(tiny.vision(photos), photos).mean()) < 1e-4
