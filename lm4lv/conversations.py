@@ -155,6 +155,7 @@ class Batch:
     text_to: torch.Tensor # ... and the token ids to predict
     visual_from: torch.Tensor # places that predict supervised visual tokens
     visual_to: torch.Tensor # ... and which rows of `visual` they predict
+    columns: torch.Tensor # (C,) the columns t in which some place predicts
     prefix: int # leading text tokens that all conversations share
 
     def to(self, device):
@@ -196,10 +197,11 @@ def make_batch(
                 places['visual_from'].append(t - 1); places['visual_to'].append(len(places['visual']))
             if kind == 'picture': places['visual'].append(t)
             if kind == 'task': places['task'].append(t)
-    first = min((t % T for t in places['text_from'] + places['visual_from']), default=T - 1)
-    prefix = 0 if left and not mask.all() else _shared(rows, min(first, min(map(len, rows)) - 1))
+    columns = sorted({t % T for t in places['text_from'] + places['visual_from']})
+    prefix = 0 if left and not mask.all() else _shared(rows, min([T - 1, *columns[:1], min(map(len, rows)) - 1]))
     return Batch(ids, mask, tasks=[s.task for segments in compiled for s in segments if s.kind == 'task'],
-                 prefix=prefix, **{k: torch.tensor(v, dtype=torch.long) for k, v in places.items()})
+                 prefix=prefix, columns=torch.tensor(columns, dtype=torch.long),
+                 **{k: torch.tensor(v, dtype=torch.long) for k, v in places.items()})
 
 # %% ../nbs/06_conversations.ipynb #63172ced
 def show_strip(

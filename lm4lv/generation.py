@@ -85,11 +85,12 @@ def generate(
         vectors = torch.cat([vectors, opening.expand(len(items), -1, -1).to(vectors.dtype)], 1)
         mask = torch.cat([mask, mask.new_ones(len(items), len(opening))], 1)
         for writer in writers: writer.open()
-    P = batch.prefix
+    P = model.shared(batch)
     cache = model.prefix_cache(batch.ids[0, :P], len(items)) if P else model.llm.new_cache()
     padded = not mask.all()
     positions = (mask.long().cumsum(1) - 1).clamp_min(0)
-    hidden = model.llm.hidden(vectors[:, P:], mask if padded else None, positions[:, P:], cache)[:, -1]
+    end = torch.tensor([vectors.shape[1] - P - 1], device=vectors.device)
+    hidden = model.llm.hidden(vectors[:, P:], mask if padded else None, positions[:, P:], cache, end)[:, -1]
     position, rng, words = positions[:, -1:], torch.Generator().manual_seed(seed), torch.zeros(len(items), dtype=torch.long)
     while True:
         vectors = _step(model, writers, hidden, temperature, rng, on_token)

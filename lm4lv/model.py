@@ -26,6 +26,7 @@ class Loss:
     total: torch.Tensor
     text: torch.Tensor # mean cross-entropy of supervised words, in nats
     visual: torch.Tensor # mean squared error of supervised features
+    pixel: torch.Tensor # mean absolute error of the pictures that the features decode to; 0 where it is not asked for
 
 def noisy_answers(features, batch, most):
     "Features with noise on the supervised pictures, each picture's amount uniform in [0, most]."
@@ -46,7 +47,8 @@ class LM4LV(nn.Module):
     ):
         super().__init__()
         self.llm, self.vision = llm, vision.requires_grad_(False)
-        scale = llm.embed(torch.arange(1000, device=llm.device)).float().pow(2).mean().sqrt().item()
+        meta = llm.device.type == 'meta' # shapes without numbers
+        scale = 0.1 if meta else llm.embed(torch.arange(1000, device=llm.device)).float().pow(2).mean().sqrt().item()
         self.adapters = Adapters(vision.feature_dim, llm.hidden_size, scale)
         self.tasks = TaskTokens(tasks, llm.hidden_size, task_length, scale)
         self.template, self.vision_name, self._prefixes = template, vision_name, {}
@@ -73,22 +75,27 @@ class LM4LV(nn.Module):
         return self.llm.new_cache([(k.expand(copies, -1, -1, -1), v.expand(copies, -1, -1, -1))
                                    for k, v in self._prefixes[key]])
 
-    def hidden(self, batch: Batch, features: torch.Tensor) -> torch.Tensor: # (B * (T - prefix), H)
-        "Output vectors of all places behind the shared prefix, flat."
-        vectors, P = self.embed(batch, features), batch.prefix
+    def shared(self, batch: Batch) -> int:
+        "How many leading tokens need not be run again; none where LoRA changes what they mean."
+        return 0 if self.llm.lora else batch.prefix
+
+    def hidden(self, batch: Batch, features: torch.Tensor) -> torch.Tensor: # (B * C, H)
+        "Output vectors at the batch's columns, those that predict something, flat."
+        vectors, P = self.embed(batch, features), self.shared(batch)
         mask = None if batch.mask.all() else batch.mask
         cache = self.prefix_cache(batch.ids[0, :P], len(vectors)) if P else None
-        return self.llm.hidden(vectors[:, P:], mask, cache=cache).flatten(0, 1)
+        return self.llm.hidden(vectors[:, P:], mask, cache=cache, only=batch.columns - P).flatten(0, 1)
 
     def at(self, hidden: torch.Tensor, places: torch.Tensor, batch: Batch) -> torch.Tensor:
         "Output vectors at flat places of the whole grid."
-        T, P = batch.ids.shape[1], batch.prefix
-        return hidden[places // T * (T - P) + places % T - P]
+        T, C = batch.ids.shape[1], len(batch.columns)
+        return hidden[places // T * C + torch.searchsorted(batch.columns, places % T)]
 
     def forward(self,
         batch: Batch, # conversations with answers
         images: torch.Tensor, # (P, 3, S, S) in [0, 1], their pictures in order
         input_noise: float = 0.0, # most noise on the answer's own visual tokens as inputs, in units of the features
+        pixel: float = 0.0, # weight of the absolute error of the decoded answers
     ) -> Loss:
         "Next-element prediction loss."
         trainable = any(p.requires_grad for p in self.vision.parameters())
@@ -97,8 +104,14 @@ class LM4LV(nn.Module):
         logits = self.llm.logits(self.at(hidden, batch.text_from, batch).to(self.llm.dtype))
         guess = self.adapters.leave(self.at(hidden, batch.visual_from, batch))
         text = F.cross_entropy(logits, batch.text_to) if len(logits) else logits.sum()
-        visual = F.mse_loss(guess, features.flatten(0, 1)[batch.visual_to]) if len(guess) else guess.sum()
-        return Loss(text + visual, text, visual)
+        visual = F.mse_loss(guess, features.detach().flatten(0, 1)[batch.visual_to]) if len(guess) else guess.sum()
+        drawn = self.pixel_error(guess, images, batch) if pixel and len(guess) else visual.new_zeros(())
+        return Loss(text + visual + pixel * drawn, text, visual, drawn)
+
+    def pixel_error(self, guess, images, batch):
+        "Mean absolute error of the supervised pictures, decoded from guessed features."
+        N = self.vision.num_tokens
+        return (self.vision.decode(guess.view(-1, N, guess.shape[-1])) - images[batch.visual_to[::N] // N]).abs().mean()
 
     def pair_batch(self, pairs: Pairs) -> tuple: # batch and pictures, as `forward` takes them
         "Pairs of a task as conversations."
@@ -130,11 +143,11 @@ class LM4LV(nn.Module):
         "What a checkpoint must say about the models it was trained with."
         return dict(llm=self.llm.name, llm_fingerprint=self.llm.fingerprint(torch.bfloat16), vision=self.vision_name,
                     vision_fingerprint=eye_fingerprint(self.vision), tasks=self.tasks.names,
-                    task_length=self.tasks.length, template=self.template)
+                    task_length=self.tasks.length, template=self.template, lora=self.llm.lora)
 
     def trained_state(self) -> dict:
-        "Tensors of the adapters and the task tokens."
-        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k.startswith(('adapters.', 'tasks.'))}
+        "Tensors of the adapters, the task tokens and, if there is one, of LoRA."
+        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k.startswith(('adapters.', 'tasks.')) or 'lora_' in k}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32):
         "Write only what was trained, with a config that names the base models and their fingerprints."
@@ -164,7 +177,9 @@ class LM4LV(nn.Module):
         folder = WEIGHTS/'lm4lv' if str(name) == 'default' else Path(name)
         config = _read_config(folder)
         llm = llm or load_llm(config['llm'], dtype, device)
-        vision = vision or MAE.from_pretrained(config['vision']).to(device)
+        own = folder/config['vision'] # an eye that was trained along lies in the checkpoint
+        vision = vision or MAE.from_pretrained(own if (own/'config.json').exists() else config['vision']).to(device)
+        if config.get('lora') and not llm.lora: llm.add_lora(**config['lora'])
         model = cls(llm, vision, config['tasks'], config['task_length'], config['template'], config['vision']).to(device)
         _check(model.config(), config, folder)
         _load_trained(model, folder)
