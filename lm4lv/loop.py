@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'check_config', 'learning_rate', 'StepSampler', 'trained', 'write_json', 'checkpoints', 'save_checkpoint',
-           'load_checkpoint', 'NonFiniteLoss', 'fit', 'smooth', 'show_log']
+           'remove_parts', 'load_checkpoint', 'NonFiniteLoss', 'make_accelerator', 'fit', 'smooth', 'show_log']
 
 # %% ../nbs/02a_loop.ipynb #011e21c5
 import dataclasses, json, math, os, shutil, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 # %% ../nbs/02a_loop.ipynb #d3ccb09a
@@ -33,6 +34,7 @@ class FitConfig:
     save_every: int = 500 # steps between checkpoints
     keep: int = 2 # checkpoints kept
     out: str | None = None # folder for checkpoints and the log; None writes nothing
+    tracker: str | None = None # also log to tensorboard, wandb, ...: whatever accelerate knows and is installed
 
 def check_config(config: FitConfig):
     "Raise `ValueError` for settings that cannot be trained with."
@@ -93,24 +95,34 @@ def checkpoints(out: str | Path) -> list[Path]:
     "Complete checkpoints in a folder, oldest first."
     return sorted(Path(out).glob('step-*'))
 
+def _state(module, optimizer):
+    "Tensors of a checkpoint: weights, and the optimiser's moments for each."
+    tensors = {}
+    for name, p in trained(module).items():
+        for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): # no moments where no gradient came yet
+            tensors[f'{kind}.{name}'] = value.detach().cpu().contiguous()
+    return tensors
+
 def save_checkpoint(out, module, optimizer, step, log, config, sums=None):
-    "Write one checkpoint and remove the oldest ones."
+    "Write one checkpoint whole or not at all, and remove the oldest ones; `OSError` where it cannot be written."
     final, part = Path(out)/f'step-{step:08d}', Path(out)/f'.part-{os.getpid()}'
     if final.exists(): return final
     try:
-        shutil.rmtree(part, ignore_errors=True) # of a killed process that had the same number
+        remove_parts(out)
         part.mkdir(parents=True)
-        tensors = {}
-        for name, p in trained(module).items():
-            tensors[f'weight.{name}'] = p.detach().cpu().contiguous()
-            for moment, value in optimizer.state.get(p, {}).items(): # none for one that had no gradient yet
-                tensors[f'{moment}.{name}'] = value.detach().cpu().contiguous()
-        save_file(tensors, part/'state.safetensors')
+        save_file(_state(module, optimizer), part/'state.safetensors')
         write_json(part/'state.json', dict(step=step, log=log, sums=sums or {}, config=dataclasses.asdict(config)))
         os.replace(part, final)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f'{final}: the checkpoint could not be written ({error}); make room and start again: '
+                      'the run goes on behind the one before') from error
     finally: shutil.rmtree(part, ignore_errors=True)
     for old in checkpoints(out)[:-config.keep]: shutil.rmtree(old)
     return final
+
+def remove_parts(out):
+    "Remove what a killed process left half-written."
+    for part in Path(out).glob('.part-*'): shutil.rmtree(part, ignore_errors=True)
 
 def load_checkpoint(folder, module, optimizer=None):
     "Put weights and moments back; returns step, log and unlogged sums. `ValueError` for a damaged one or one of another model."
@@ -137,14 +149,48 @@ def load_checkpoint(folder, module, optimizer=None):
 class NonFiniteLoss(RuntimeError):
     "The loss was NaN or infinite; the message says where the batch was saved."
 
-def _stop_nonfinite(loss, batch, step, config):
-    "Save the batch for inspection and stop."
-    where = 'set `out` to have the batch saved'
-    if config.out:
+def _stop_nonfinite(loss, batch, step, config, accelerator):
+    "Save the batch for inspection and stop, all processes together."
+    bad = (~torch.isfinite(loss.detach())).float()
+    if not accelerator.reduce(bad, 'sum'): return
+    where = 'set `out` to have the batch saved' if bad else 'the batch of another process was the cause'
+    if config.out and bad:
         path = Path(config.out)/f'nonfinite-{step}.safetensors'
         save_file({k: v.detach().cpu().contiguous() for k, v in batch.items() if torch.is_tensor(v)}, path)
         where = f'the batch is in {path}'
-    raise NonFiniteLoss(f'loss {loss} at step {step}: {where}; try a lower lr or a longer warmup')
+    raise NonFiniteLoss(f'loss {loss.item()} at step {step}: {where}; try a lower lr or a longer warmup')
+
+def make_accelerator(config: FitConfig):
+    "Accelerate's device, processes, precision and tracker; `ValueError` for a tracker that is not installed."
+    from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+    from accelerate.tracking import get_available_trackers
+    known = sorted(str(getattr(t, 'value', t)) for t in get_available_trackers())
+    if config.tracker and config.tracker not in known:
+        raise ValueError(f'tracker {config.tracker!r} is not installed (here: {", ".join(known) or "none"}): '
+                         f'pip install {"lm4lv[tensorboard]" if config.tracker == "tensorboard" else config.tracker}, or leave it out')
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True) # task tokens that a batch does not draw
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available(), log_with=config.tracker,
+        project_dir=config.out or '.', gradient_accumulation_steps=config.accumulate, kwargs_handlers=[unused],
+        dataloader_config=DataLoaderConfiguration(split_batches=True))
+    if config.tracker: accelerator.init_trackers('lm4lv', {k: v if isinstance(v, (int, float)) else str(v) for k, v in vars(config).items()})
+    return accelerator
+
+def _resume(config, module, optimizer, accelerator):
+    "Step, log and unlogged sums of the newest checkpoint, or of the beginning."
+    if not config.out: return 0, [], {}
+    try: Path(config.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise OSError(f'{config.out}: no folder for checkpoints ({error}); choose another out') from error
+    if accelerator.is_main_process: remove_parts(config.out)
+    found = checkpoints(config.out)
+    return load_checkpoint(found[-1], module, optimizer) if found else (0, [], {})
+
+def _entry(sums, step, clock, config, accelerator):
+    "One entry of the log: means over the steps since the last one, and over processes."
+    means = torch.tensor([sum(v) / len(v) for v in sums.values()], dtype=torch.float64, device=accelerator.device)
+    entry = dict(step=step, samples=step * config.batch, seconds=time.perf_counter() - clock, lr=learning_rate(step - 1, config),
+                 **dict(zip(sums, accelerator.reduce(means, 'mean').tolist())))
+    if config.tracker: accelerator.log(entry, step=step)
+    return entry
 
 def fit(
     module: torch.nn.Module, # trained: its parameters that require gradients
@@ -156,57 +202,43 @@ def fit(
     progress: bool = True, # show a progress bar with the time left
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
     "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
-    from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
     from tqdm.auto import tqdm
     check_config(config)
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True) # task tokens that a batch does not draw
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available(),
-                              gradient_accumulation_steps=config.accumulate, kwargs_handlers=[unused],
-                              dataloader_config=DataLoaderConfiguration(split_batches=True))
+    accelerator = make_accelerator(config)
     optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
-    start, log, sums = 0, [], {}
-    if config.out:
-        Path(config.out).mkdir(parents=True, exist_ok=True)
-        if accelerator.is_main_process:
-            for part in Path(config.out).glob('.part-*'): shutil.rmtree(part, ignore_errors=True)
-        if found := checkpoints(config.out): start, log, sums = load_checkpoint(found[-1], module, optimizer)
+    step, log, sums = _resume(config, module, optimizer, accelerator)
     sampler = StepSampler(len(dataset), config.batch // config.accumulate, config.steps * config.accumulate,
-                          config.seed, start * config.accumulate)
+                          config.seed, step * config.accumulate)
     loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=config.workers,
                                          collate_fn=collate, persistent_workers=config.workers > 0)
     model, optimizer, loader = accelerator.prepare(module, optimizer, loader)
-    plain = accelerator.unwrap_model(model)
+    plain, main = accelerator.unwrap_model(model), accelerator.is_main_process
     clock = time.perf_counter() - (log[-1]['seconds'] if log else 0)
-    bar = tqdm(total=config.steps, initial=start, disable=not (progress and accelerator.is_main_process))
-    step = start
-    for part, batch in enumerate(loader, start * config.accumulate):
+    bar = tqdm(total=config.steps, initial=step, disable=not (progress and main))
+    for part, batch in enumerate(loader, step * config.accumulate):
         torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
             loss, numbers = loss_fn(model, batch)
-            if not torch.isfinite(loss): _stop_nonfinite(loss.item(), batch, step, config)
+            _stop_nonfinite(loss, batch, step, config, accelerator)
             accelerator.backward(loss)
             if accelerator.sync_gradients: accelerator.clip_grad_norm_(plain.parameters(), config.clip)
             for group in optimizer.param_groups: group['lr'] = learning_rate(step, config)
             optimizer.step()
             optimizer.zero_grad()
-        for key, value in dict(loss=loss.detach(), **numbers).items():
-            sums.setdefault(key, []).append(float(value))
+        for key, value in dict(loss=loss.detach(), **numbers).items(): sums.setdefault(key, []).append(float(value))
         if not accelerator.sync_gradients: continue
         step += 1
         bar.update()
         if step % config.log_every == 0 or step == config.steps:
-            means = accelerator.reduce(torch.tensor([sum(v) / len(v) for v in sums.values()], dtype=torch.float64,
-                                                    device=accelerator.device), 'mean').tolist()
-            log.append(dict(step=step, samples=step * config.batch, seconds=time.perf_counter() - clock,
-                            lr=learning_rate(step - 1, config), **dict(zip(sums, means))))
+            log.append(_entry(sums, step, clock, config, accelerator))
             sums = {}
             bar.set_postfix(loss=f"{log[-1]['loss']:.4g}")
-            if on_log and accelerator.is_main_process: on_log(log[-1])
+            if on_log and main: on_log(log[-1])
         if config.out and (step % config.save_every == 0 or step == config.steps):
-            if accelerator.is_main_process:
-                save_checkpoint(config.out, plain, optimizer.optimizer, step, log, config, sums)
+            if main: save_checkpoint(config.out, plain, optimizer.optimizer, step, log, config, sums)
             accelerator.wait_for_everyone()
     bar.close()
+    if config.tracker: accelerator.end_training()
     return log
 
 # %% ../nbs/02a_loop.ipynb #432f7085

@@ -20,6 +20,12 @@ class Bank(torch.nn.Module):
         self.line, self.bank = torch.nn.Linear(4, 1), torch.nn.ParameterList(torch.zeros(1) for _ in range(3))
     def forward(self, x, kinds): return self.line(x) + torch.stack([self.bank[k] for k in kinds])
 
+class Poisoned(Numbers):
+    "One sample, which only one of two processes draws, has no number to learn."
+    def __getitem__(self, i):
+        sample = super().__getitem__(i)
+        return dict(sample, y=sample['y'] * float('nan')) if i == 40 else sample
+
 def network(kind):
     torch.manual_seed(0)
     if kind == 'bank': return Bank()
@@ -34,7 +40,7 @@ def loss_fn(model, batch):
 
 def run(kind, config, pause=0, **more):
     model = network(kind)
-    return model, fit(model, Numbers(pause), loss_fn, config, progress=False, **more)
+    return model, fit(model, (Poisoned if kind == 'poisoned' else Numbers)(pause), loss_fn, config, progress=False, **more)
 
 if __name__ == '__main__':
     kind, out, result, *settings = sys.argv[1:]

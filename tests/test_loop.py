@@ -1,5 +1,6 @@
 import json, os, random, signal, socket, subprocess, sys, time
 from pathlib import Path
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -252,3 +253,59 @@ def test_two_processes_train_parameters_that_not_every_sample_uses(child, tmp_pa
     finish(two_processes(child, 'bank', tmp_path/'out', tmp_path/'two.safetensors', 'steps=10', 'batch=2'))
 
 def test_the_running_mean_of_a_constant_is_that_constant(): assert smooth([2.0] * 50) == [2.0] * 50
+
+def test_two_processes_killed_end_with_the_same_bits(child, tmp_path):
+    finish(two_processes(child, 'dropout', tmp_path/'whole', tmp_path/'a.safetensors'))
+    process = two_processes(child, 'dropout', tmp_path/'killed', tmp_path/'b.safetensors')
+    while not checkpoints(tmp_path/'killed'):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    below = psutil.Process(process.pid).children()
+    assert len(below) == 2
+    for one in below: one.kill()
+    process.kill()
+    process.communicate()
+    assert json.loads((checkpoints(tmp_path/'killed')[-1]/'state.json').read_text())['step'] < 100
+    finish(two_processes(child, 'dropout', tmp_path/'killed', tmp_path/'b.safetensors'))
+    a, b = load_file(tmp_path/'a.safetensors'), load_file(tmp_path/'b.safetensors')
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert losses(json.loads((tmp_path/'a.safetensors.json').read_text())) == losses(json.loads((tmp_path/'b.safetensors.json').read_text()))
+
+def test_two_processes_stop_together_when_one_has_a_loss_that_is_no_number(child, tmp_path):
+    process = two_processes(child, 'poisoned', tmp_path/'out', tmp_path/'two.safetensors', 'steps=20')
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode and 'the batch is in' in said and 'another process' in said
+    assert len(list((tmp_path/'out').glob('nonfinite-*.safetensors'))) == 1
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='file size limits are those of POSIX')
+def test_a_full_disk_loses_nothing(child, tmp_path):
+    settings = ['log_every=1', 'save_every=5']
+    finish(child('plain', tmp_path/'whole', tmp_path/'a.safetensors', *settings))
+    limited = 'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
+    process = child('plain', tmp_path/'full', tmp_path/'b.safetensors', *settings, launcher=['-c', limited])
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode and 'could not be written' in said and 'goes on behind the one before' in said
+    kept = checkpoints(tmp_path/'full')
+    assert kept and [p for p in (tmp_path/'full').iterdir() if p not in kept] == []
+    load_checkpoint(kept[-1], network('plain'))
+    finish(child('plain', tmp_path/'full', tmp_path/'b.safetensors', *settings))
+    a, b = load_file(tmp_path/'a.safetensors'), load_file(tmp_path/'b.safetensors')
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path/'file').write_text('x')
+    with pytest.raises(OSError) as error: run('plain', config(out=str(tmp_path/'file'/'out')))
+    assert str(tmp_path/'file'/'out') in str(error.value) and 'choose another out' in str(error.value)
+
+# trackers
+
+def test_a_tracker_that_is_not_installed_is_said_aloud():
+    with pytest.raises(ValueError, match="'clearestml' is not installed.*pip install"): run('plain', config(tracker='clearestml'))
+
+def test_tensorboard_gets_every_entry_of_the_log(tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    _, log = run('plain', config(tracker='tensorboard', out=str(tmp_path)))
+    file, = [f for f in tmp_path.rglob('events*') if EventAccumulator(str(f)).Reload().Tags()['scalars']]
+    found = EventAccumulator(str(file)).Reload().Scalars('loss')
+    assert [(e.step, round(e.value, 5)) for e in found] == [(e['step'], round(e['loss'], 5)) for e in log]
