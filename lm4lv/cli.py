@@ -26,8 +26,9 @@ def _write(path, data):
 
 def _load(checkpoint):
     "The model of a checkpoint."
+    from lm4lv.llm import best_dtype
     from lm4lv.model import LM4LV
-    return LM4LV.from_pretrained(checkpoint)
+    return LM4LV.from_pretrained(checkpoint, dtype=best_dtype())
 
 IMAGES = typer.Option('builtin', help="Photographs: a folder, 'builtin' or 'imagenette'.")
 JSON = typer.Option(None, '--json', help='Write the measurements to this file.')
@@ -132,6 +133,7 @@ def degrade(
 ):
     """Spoil pictures, and record what was drawn.
 
+    items.json in the same folder lists the pairs as conversations: lm4lv train items=noisy/items.json tasks=denoise.
     Example: lm4lv degrade photos --task denoise --seed 1 --out noisy
     """
     from lm4lv.degradations import get_task, make_pairs
@@ -144,6 +146,10 @@ def degrade(
         pairs = make_pairs(to_tensor(image)[None], task, [seed * 1_000_000 + number])
         _save_image(to_image((pairs.target if kind.spatial else pairs.input)[0]), target)
         records.append(dict(source=str(file), result=str(target), **pairs.params[0]))
+    turns = [dict(role='human', value='<image> <task>'), dict(role='gpt', value='<image>')]
+    absolute = lambda path: str(Path(path).resolve())
+    write_json(out/'items.json', [dict(image=[absolute(r[k]) for k in (('source', 'result') if kind.spatial else ('result', 'source'))],
+                                       task=task, conversations=turns) for r in records])
     write_json(out/'degradations.json', records)
     typer.echo(out/'degradations.json')
 
@@ -155,15 +161,26 @@ def _summary(log, out):
 @app.command()
 def train(
     values: Optional[List[str]] = typer.Argument(None, help='Settings, such as tasks=denoise steps=1000 batch=16 lr=2e-3.'),
-    images: str = IMAGES,
-    save: Path = typer.Option('runs/lm4lv', help='Folder for the trained adapters; checkpoints go beside it and a stopped run resumes.'),
+    images: Optional[str] = typer.Option(None, help="Photographs: a folder, a JSON file of conversations, 'builtin' or 'imagenette'."),
+    save: Path = typer.Option('runs/lm4lv', help='Folder for what is trained; checkpoints go beside it and a stopped run resumes.'),
+    preset: Optional[str] = typer.Option(None, help='Start from named settings: laptop-, colab- or paper- and a task.'),
+    dry_run: bool = typer.Option(False, '--dry-run', help='Say what the run would cost, and stop.'),
+    card: str = typer.Option('a100', help='For --dry-run: laptop, t4, rtx4090, a100 or h100.'),
+    cards: int = typer.Option(1, help='For --dry-run: how many.'),
 ):
     """Train adapters and task tokens; the language model and the eye stay frozen.
 
     Example: lm4lv train --images photos tasks=denoise steps=1000 batch=16 --save runs/denoise
     """
     from lm4lv.training import TrainConfig, set_values, train
-    config = set_values(TrainConfig(images=images), values or [])
+    if preset or dry_run: from lm4lv import presets
+    config = presets.preset(preset) if preset else TrainConfig()
+    if images: config.images = images
+    set_values(config, values or [])
+    if dry_run:
+        for key, value in presets.plan(config, card, cards).rows(): typer.echo(f'{key:22}{value}')
+        return
+    if preset: presets.check_room(preset, config, int(os.environ.get('WORLD_SIZE', 1)))
     config.fit.out = config.fit.out or f'{save}-checkpoints'
     _, log = train(config, save)
     typer.echo(_summary(log, save))

@@ -62,12 +62,9 @@ def evaluate(
         if task not in model.tasks.names:
             raise ValueError(f"this checkpoint was not trained for {task!r}: it has {', '.join(model.tasks.names)}")
     photos = Photos(images, split='test', size=model.vision.image_size, crops=crops, seed=seed)
-    if count is not None and count < 0: raise ValueError(f'count {count}: expected at least 1, or 0 for all')
-    total = min(count or len(photos), len(photos))
-    chosen = [i * len(photos) // total for i in range(total)] # spread over all photographs
-    found = {i: photos[i] for i in chosen} # in the place of an unreadable file stands its neighbour: count that once only
-    batch = torch.stack([x for i, x in found.items() if str(photos.paths[i // photos.crops]) not in photos.bad])
-    report, shown = dict(tasks={}, seed=seed, images=str(images), crops=crops, size=model.vision.image_size, skipped=photos.bad), {}
+    batch = photos.spread(count)
+    report, shown = dict(tasks={}, seed=seed, images=str(images), crops=crops, size=model.vision.image_size,
+                         dtype=str(model.llm.dtype).removeprefix('torch.'), skipped=photos.bad), {}
     for task in tasks:
         if on_task: on_task(task)
         report['tasks'][task], shown[task] = evaluate_task(model, batch, task, seed, free)

@@ -176,8 +176,6 @@ def evaluate_mae(
     "Reconstruction of whole photographs (Table 1)."
     mae = vision if isinstance(vision, MAE) else MAE.from_pretrained(vision)
     photos = Photos(images, split='test', size=mae.image_size, crops=crops, seed=seed)
-    n = min(count or len(photos), len(photos))
-    found = {i: photos[i] for i in (k * len(photos) // n for k in range(n))} # an unreadable file's stand-in is not counted
-    batch = torch.stack([x for i, x in found.items() if str(photos.paths[i // photos.crops]) not in photos.bad])
+    batch = photos.spread(count)
     seen = torch.cat([mae(part).clamp(0, 1) for part in batch.split(64)])
     return dict(score(seen, batch), n=len(batch), images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad)

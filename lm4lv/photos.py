@@ -98,13 +98,13 @@ def imagenette_paths(split):
     return folder_paths(root/'imagenette2-320'/name)
 
 def photo_paths(
-    source: str | Path = 'builtin', # 'builtin', 'imagenette', a folder or a file
+    source: str | Path = 'builtin', # 'builtin', 'imagenette', a folder or a file; a list of paths is taken as it is
     split: str = 'test', # 'train' or 'test'; folders have no splits of their own
 ) -> list[Path]:
     "The picture files that a source names."
     if source == 'builtin': return builtin_paths(split)
     if source == 'imagenette': return imagenette_paths(split)
-    return folder_paths(source)
+    return folder_paths(source) if isinstance(source, (str, Path)) else source
 
 # %% ../nbs/00_photos.ipynb #0f2ab482
 def to_tensor(
@@ -143,7 +143,7 @@ def crop(
 class Photos(torch.utils.data.Dataset):
     "Square crops of photographs: seeded, stepping over unreadable files, which `bad` lists."
     def __init__(self,
-        source: str | Path = 'builtin', # 'builtin', 'imagenette', a folder or a file
+        source: str | Path = 'builtin', # 'builtin', 'imagenette', a folder, a file or a list of paths
         split: str = 'test', # 'train' cuts random crops, 'test' starts from the centred one
         size: int = 32, # side of the crops in pixels
         crops: int = 1, # crops from each picture
@@ -152,7 +152,8 @@ class Photos(torch.utils.data.Dataset):
         limit: int | None = None, # use only so many pictures
         random: bool | None = None, # random crops or not; by default those of 'train' are
     ):
-        self.paths = photo_paths(source, split)[:limit]
+        paths = photo_paths(source, split)
+        self.paths = paths[:limit] if limit else paths
         self.split, self.size, self.crops, self.seed, self.scale = split, size, crops, seed, scale
         self.random = split == 'train' if random is None else random
         self.bad = {}
@@ -179,6 +180,17 @@ class Photos(torch.utils.data.Dataset):
         for step in range(len(self.paths)):
             if (image := self._open((index // self.crops + step) % len(self.paths))) is not None: return image
         raise PhotoError(f'none of the {len(self.paths)} pictures can be read; the first: {self.paths[0]}')
+
+    def spread(self,
+        count: int | None = None, # crops, at most; all if None or 0
+    ) -> torch.Tensor: # (count or fewer, 3, size, size)
+        "Crops spread evenly over all pictures, for measurements; no picture stands in for one that cannot be read."
+        if (count or 0) < 0: raise ValueError(f'count {count}: expected at least 1, or 0 for all')
+        total = min(count or len(self), len(self))
+        found = {i: self[i] for i in (k * len(self) // total for k in range(total))}
+        kept = [x for i, x in found.items() if str(self.paths[i // self.crops]) not in self.bad]
+        if not kept: raise PhotoError(f'none of the {total} pictures chosen can be read; the first: {next(iter(self.bad))}')
+        return torch.stack(kept)
 
     def __getitem__(self, index):
         if isinstance(index, slice): return torch.stack([self[i] for i in range(*index.indices(len(self)))])

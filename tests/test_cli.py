@@ -192,3 +192,16 @@ def test_train_mae_then_evaluate_mae_work_on_a_folder(lm4lv, photo, tmp_path):
     done = lm4lv('evaluate-mae', '--vision', tmp_path/'mae', '--images', photo.parent, '--crops', 4, '--json', tmp_path/'a.json')
     assert done.returncode == 0 and 'PSNR' in done.stdout, done.stderr
     assert json.loads((tmp_path/'a.json').read_text())['n'] == 4
+
+def test_a_dry_run_prints_the_plan_and_fetches_nothing(lm4lv):
+    done = lm4lv('train', '--preset', 'paper-denoise', '--dry-run', '--cards', '4')
+    assert done.returncode == 0 and '7,076,392,192' in done.stdout and '4 x a100' in done.stdout
+
+def test_an_unknown_preset_is_one_clear_line(lm4lv): fails(lm4lv('train', '--preset', 'paper-dehaze'), 'paper-dehaze', 'denoise')
+
+def test_degraded_pairs_are_listed_as_conversations(lm4lv, photo, tmp_path):
+    from lm4lv.items import ItemPhotos
+    assert lm4lv('degrade', photo, '--task', 'denoise', '--out', tmp_path/'noisy').returncode == 0
+    data = ItemPhotos(tmp_path/'noisy'/'items.json', size=16)
+    degraded, clean = data[0]['images']
+    assert data[0]['item']['task'] == 'denoise' and (degraded - clean).abs().max() > 0

@@ -85,8 +85,8 @@ def base(tokenizer, tmp_path_factory):
 @pytest.fixture
 def settings(base):
     def make(steps=3, out=None, **more):
-        return TrainConfig(images=str(base/'photos'), llm=str(base/'llm'), vision=str(base/'mae'), task_length=3, warm_start=8,
-                           **dict(dict(tasks=('denoise', 'flip')), **more),
+        return TrainConfig(images=str(base/'photos'), llm=str(base/'llm'), vision=str(base/'mae'), task_length=3,
+                           **dict(dict(tasks=('denoise', 'flip'), warm_start=8), **more),
                            fit=FitConfig(steps=steps, batch=4, lr=1e-2, warmup=1, log_every=1, save_every=1, out=out and str(out)))
     return make
 
@@ -138,3 +138,117 @@ def test_the_description_counts_what_is_trained(settings):
     model = build(settings())
     trained = sum(v.numel() for v in model.trained_state().values())
     assert describe(model).startswith(f'{trained:,} of ')
+
+# parts
+
+def changed(model, start):
+    old = start.state_dict()
+    return {k for k, v in model.state_dict().items() if k not in old or not torch.equal(v, old[k])}
+
+@pytest.mark.parametrize('part,prefix', [('adapter', 'adapters.adapter.'), ('deadapter', 'adapters.deadapter.'), ('task_tokens', 'tasks.'), ('encoder', 'vision.model.vit.')])
+def test_only_the_part_that_is_named_is_trained(settings, part, prefix):
+    model, _ = train(settings(parts=(part,), warm_start=0), progress=False)
+    found = changed(model, build(settings(warm_start=0)))
+    assert found and all(name.startswith(prefix) for name in found)
+
+def test_the_decoder_is_trained_by_a_loss_on_pixels(settings):
+    model, log = train(settings(parts=('decoder',), pixel=1.0, warm_start=0), progress=False)
+    found = changed(model, build(settings(warm_start=0)))
+    assert found and all(name.startswith('vision.model.decoder.') for name in found) and 'pixel' in log[0]
+
+def test_a_decoder_that_no_loss_reaches_is_refused(settings):
+    with pytest.raises(ValueError, match='pixel=1'): build(settings(parts=('decoder',)))
+
+@pytest.mark.parametrize('parts', [('adapters',), ()])
+def test_an_unknown_part_is_an_error_that_lists_the_known(settings, parts):
+    with pytest.raises(ValueError, match='deadapter'): build(settings(parts=parts))
+
+def test_an_eye_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
+    model, _ = train(settings(parts=('adapter', 'deadapter', 'task_tokens', 'encoder'), warm_start=0), tmp_path/'a', progress=False)
+    again = LM4LV.from_pretrained(tmp_path/'a')
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(model.vision.encode(x), again.vision.encode(x))
+
+def test_lora_is_trained_saved_and_loaded_and_the_model_beneath_stays(settings, base, tmp_path):
+    pytest.importorskip('peft')
+    before = load_llm(base/'llm').fingerprint()
+    config = lambda **more: settings(parts=('adapter', 'deadapter', 'task_tokens', 'lora'), lora_rank=2, **more)
+    model, _ = train(config(), tmp_path/'a', progress=False)
+    assert model.llm.fingerprint() == before and not model.llm.fast
+    lora = {k: v for k, v in model.trained_state().items() if 'lora_B' in k}
+    assert len(lora) == 2 * 4 and all(v.abs().sum() > 0 for v in lora.values())
+    again = LM4LV.from_pretrained(tmp_path/'a')
+    assert all(torch.equal(a, b) for a, b in zip(model.trained_state().values(), again.trained_state().values()))
+    pairs = make_pairs(torch.rand(2, 3, 16, 16), 'denoise')
+    batch, images = model.pair_batch(pairs)
+    torch.testing.assert_close(model(batch, images).total, again(batch, images).total)
+
+def test_lora_changes_what_a_prefix_means_so_none_is_kept(settings):
+    pytest.importorskip('peft')
+    model = build(settings(parts=('lora',), lora_rank=2))
+    for name, p in model.llm.named_parameters():
+        if 'lora_B' in name: torch.nn.init.normal_(p.data)
+    batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 16, 16), 'denoise'))
+    assert batch.prefix > 0 and model.shared(batch) == 0
+    vectors = model.embed(batch, model.vision.encode(images))
+    whole = model.llm.model.model(inputs_embeds=vectors).last_hidden_state
+    torch.testing.assert_close(model.hidden(batch, model.vision.encode(images)), whole[:, batch.columns].flatten(0, 1), atol=1e-4, rtol=1e-4)
+
+def test_lora_where_it_finds_nothing_is_one_clear_error(tokenizer):
+    pytest.importorskip('peft')
+    from lm4lv.llm import FrozenLLM, LLMError
+    from families import tiny_llm
+    with pytest.raises(LLMError, match='q_proj'): FrozenLLM(tiny_llm('gpt2', tokenizer), tokenizer, 'tiny').add_lora()
+
+def test_features_that_are_aimed_at_do_not_move_towards_the_guess(settings):
+    model = build(settings(parts=('encoder',), warm_start=0))
+    batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 16, 16), 'denoise'))
+    target = images[1::2].clone().requires_grad_()
+    all_images = images.clone()
+    all_images[1::2] = target
+    with torch.no_grad(): reference = model(batch, images).visual
+    loss = model(batch, all_images)
+    torch.testing.assert_close(loss.visual.detach(), reference)
+    model.adapters.adapter.weight.data.zero_() # inputs say nothing: what is left could only come through the targets
+    model(batch, all_images).visual.backward()
+    assert target.grad is None or target.grad.abs().max() == 0
+
+# conversations from a file
+
+@pytest.fixture
+def pairs_file(base, tmp_path):
+    turns = [dict(role='human', value='<image> <task>'), dict(role='gpt', value='<image>')]
+    photos = sorted((base/'photos').glob('*.png'))
+    items = [dict(image=[str(p), str(p)], task='denoise', conversations=turns) for p in photos]
+    (tmp_path/'items.json').write_text(json.dumps(items))
+    return tmp_path/'items.json'
+
+def test_a_files_own_conversations_are_trained_on(settings, pairs_file):
+    log = train(settings(6, items=str(pairs_file)), progress=False)[1]
+    assert log[-1]['visual'] < log[0]['visual']
+
+def test_a_files_pictures_are_spoiled_on_the_fly(settings, pairs_file):
+    config = settings(2)
+    config.images = str(pairs_file)
+    assert len(train(config, progress=False)[1]) == 2
+
+def test_workers_that_read_items_change_nothing(settings, pairs_file):
+    one, two = settings(3, items=str(pairs_file)), settings(3, items=str(pairs_file))
+    two.fit.workers = 1
+    a, b = train(one, progress=False)[0], train(two, progress=False)[0]
+    assert all(torch.equal(x, y) for x, y in zip(a.trained_state().values(), b.trained_state().values()))
+
+# watching
+
+def test_watching_draws_and_changes_nothing(settings, monkeypatch):
+    import matplotlib
+    matplotlib.use('agg')
+    shown = []
+    import IPython.display
+    monkeypatch.setattr(IPython.display, 'display', lambda figure, display_id: shown.append(figure))
+    from lm4lv.training import Watch
+    plain = train(settings(3), progress=False)[0]
+    watch = Watch(torch.rand(2, 3, 16, 16), 'denoise', every=2)
+    watched = train(settings(3), on_log=watch, progress=False)[0]
+    assert len(watch.log) == 3 and len(shown) == 1 and len(watch.written) == 1
+    assert all(torch.equal(a, b) for a, b in zip(plain.trained_state().values(), watched.trained_state().values()))
