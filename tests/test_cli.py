@@ -139,7 +139,7 @@ def test_degrade_steps_over_an_unreadable_picture_and_names_it(lm4lv, photo, tmp
     (tmp_path/'a.jpg').write_text('no picture')
     done = lm4lv('degrade', tmp_path, '--task', 'flip', '--out', tmp_path/'out')
     assert done.returncode == 0 and str(tmp_path/'a.jpg') in done.stderr
-    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['b.png', 'degradations.json']
+    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['b.png', 'degradations.json', 'items.json']
 
 def test_degrade_does_not_overwrite_the_record_of_another_run(lm4lv, photo, tmp_path):
     shutil.copy(photo, tmp_path/'other.png')
