@@ -30,5 +30,6 @@ after = state()
 changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
 if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
 run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language model, once
-run('nbdev_test', '--n_workers', '1', '--timing', MPLBACKEND='agg')
+for notebook in sorted(ROOT.glob('nbs/*.ipynb')): # each in a process of its own, as a reader runs it
+    run('nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print', MPLBACKEND='agg')
 run(sys.executable, '-m', 'pytest', '-q', '--durations', '8')
