@@ -157,6 +157,7 @@ class Batch:
     visual_to: torch.Tensor # ... and which rows of `visual` they predict
     columns: torch.Tensor # (C,) the columns t in which some place predicts
     prefix: int # leading text tokens that all conversations share
+    end: int # what stands from here on predicts nothing
 
     def to(self, device):
         "The same batch on another device."
@@ -200,7 +201,7 @@ def make_batch(
     columns = sorted({t % T for t in places['text_from'] + places['visual_from']})
     prefix = 0 if left and not mask.all() else _shared(rows, min([T - 1, *columns[:1], min(map(len, rows)) - 1]))
     return Batch(ids, mask, tasks=[s.task for segments in compiled for s in segments if s.kind == 'task'],
-                 prefix=prefix, columns=torch.tensor(columns, dtype=torch.long),
+                 prefix=prefix, end=columns[-1] + 1 if columns else T, columns=torch.tensor(columns, dtype=torch.long),
                  **{k: torch.tensor(v, dtype=torch.long) for k, v in places.items()})
 
 # %% ../nbs/06_conversations.ipynb #63172ced

@@ -62,9 +62,8 @@ class _Split(Function):
     def forward(ctx, joint, cos, sin, heads, groups): # (B, T, (heads + 2 groups) D)
         ctx.save_for_backward(cos, sin)
         x = joint.view(*joint.shape[:2], heads + 2 * groups, -1).transpose(1, 2)
-        turned = joint.new_empty(x.shape[0], heads + groups, *x.shape[2:])
-        rotate(x[:, :-groups], cos, sin, turned)
-        return turned[:, :heads], turned[:, heads:], x[:, -groups:]
+        turned = [rotate(part, cos, sin, joint.new_empty(part.shape)) for part in x.split([heads, groups, groups], 1)[:2]]
+        return *turned, x[:, -groups:]
 
     @staticmethod
     def backward(ctx, queries, keys, values):
@@ -76,6 +75,28 @@ class _Split(Function):
         rotate(keys, cos, -sin, to_keys)
         to_values.copy_(values)
         return joint.view(B, T, -1), None, None, None, None
+
+class _Attend(Function):
+    "Attention; heads that share keys and values stand as rows of one product, nothing is repeated."
+    @staticmethod
+    def forward(ctx, queries, keys, values, mask): # (B, H, T, D), (B, G, S, D) twice, (B or 1, 1, T, S)
+        (B, H, T, D), (G, S) = queries.shape, keys.shape[1:3]
+        queries, keys, values = queries.reshape(B * G, -1, D), keys.reshape(B * G, S, D), values.reshape(B * G, S, D)
+        mask = mask.expand(-1, H // G if len(mask) == 1 else H, -1, -1).reshape(-1, H // G * T, S)
+        share = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=D ** -0.5).softmax(-1)
+        ctx.save_for_backward(queries, keys, values, share)
+        return torch.bmm(share, values).view(B, H, T, D)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (queries, keys, values, share), (B, H, T, D) = ctx.saved_tensors, grad.shape
+        grad, scale = grad.reshape(queries.shape), D ** -0.5
+        to_scores = torch.bmm(grad, values.transpose(1, 2))
+        to_scores = share * to_scores.sub_((share * to_scores).sum(-1, keepdim=True))
+        to_queries = torch.baddbmm(queries, to_scores, keys, beta=0, alpha=scale)
+        to_keys = torch.baddbmm(keys, to_scores.transpose(1, 2), queries, beta=0, alpha=scale)
+        to_values = torch.bmm(share.transpose(1, 2), grad)
+        return to_queries.view(B, H, T, D), *(x.view(B, -1, *keys.shape[1:]) for x in (to_keys, to_values)), None
 
 class _Gate(Function):
     "SiLU of the first half, times the second."
@@ -176,8 +197,9 @@ class Layers:
         queries, keys, values = run(_Split, project(x), *angles, self.heads, self.groups)
         if cache is not None: keys, values = cache.update(keys, values, i)
         if only is not None: queries = queries[:, :, only]
-        causal = mask is None and x.shape[1] > 1
-        found = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=self.groups != self.heads)
+        if torch.is_grad_enabled() and x.device.type == 'cpu' and x.dtype == torch.float32: found = _Attend.apply(queries, keys, values, mask)
+        else: found = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=self.groups != self.heads,
+                                                     is_causal=mask is None and x.shape[1] > 1)
         return out(found.transpose(1, 2).flatten(2))
 
     def think(self, i, x):
@@ -198,7 +220,7 @@ class Layers:
         if positions is None: positions = torch.arange(past, past + T, device=x.device)[None]
         cos, sin = (a[:, None] for a in self.base.rotary_emb(x, positions))
         angles = cos, torch.cat([-sin[..., :sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2:]], -1)
-        mask = visible(T, past, mask, x, explicit=only is not None)
+        mask = visible(T, past, mask, x, explicit=torch.is_grad_enabled() or only is not None)
         last = len(self.norms) - 1
         for i, (before, between) in enumerate(self.norms):
             some = only if i == last else None
@@ -215,7 +237,7 @@ def visible(
     explicit: bool = False, # also where the plain causal rule is all there is
 ) -> torch.Tensor | None: # (B or 1, 1, T, past + T), 0 or minus infinity, to be added; None for the plain rule
     "Who may look at whom."
-    if mask is None and (T == 1 or past == 0 and not explicit): return None
+    if mask is None and not explicit and (T == 1 or past == 0): return None
     seen = torch.ones(T, past + T, dtype=torch.bool, device=like.device).tril(past)[None, None]
     if mask is not None:
         diagonal = torch.eye(T, past + T, dtype=torch.bool, device=like.device).roll(past, 1) # padding sees itself: no row is empty

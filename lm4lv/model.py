@@ -15,7 +15,7 @@ from torch import nn
 from .adapters import Adapters, TaskTokens, fit_deadapter
 from .conversations import Batch, compile_item, make_batch, restoration
 from .degradations import Pairs
-from .llm import FrozenLLM, fingerprint, load_llm
+from .llm import FrozenLLM, fingerprint, load_llm, load_tokenizer
 from .loop import write_json
 from .vision import MAE, WEIGHTS
 
@@ -81,10 +81,10 @@ class LM4LV(nn.Module):
 
     def hidden(self, batch: Batch, features: torch.Tensor) -> torch.Tensor: # (B * C, H)
         "Output vectors at the batch's columns, those that predict something, flat."
-        vectors, P = self.embed(batch, features), self.shared(batch)
-        mask = None if batch.mask.all() else batch.mask
+        vectors, P, end = self.embed(batch, features), self.shared(batch), batch.end
+        mask = None if batch.mask.all() else batch.mask[:, :end]
         cache = self.prefix_cache(batch.ids[0, :P], len(vectors)) if P else None
-        return self.llm.hidden(vectors[:, P:], mask, cache=cache, only=batch.columns - P).flatten(0, 1)
+        return self.llm.hidden(vectors[:, P:end], mask, cache=cache, only=batch.columns - P).flatten(0, 1)
 
     def at(self, hidden: torch.Tensor, places: torch.Tensor, batch: Batch) -> torch.Tensor:
         "Output vectors at flat places of the whole grid."
@@ -230,7 +230,7 @@ def tiny_model(seed: int = 0, tasks=('denoise', 'flip'), tokenizer=None, kind='l
     from transformers import AutoConfig, AutoModelForCausalLM
     from lm4lv.mae import new_mae
     torch.manual_seed(seed)
-    tokenizer = tokenizer or load_llm().tokenizer
+    tokenizer = tokenizer or load_tokenizer()
     shape = dict(n_embd=64, n_layer=2, n_head=4) if kind == 'gpt2' else dict(hidden_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=96)
     llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=len(tokenizer), **shape))

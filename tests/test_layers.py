@@ -1,7 +1,7 @@
 "Our own layers against transformers' and against finite differences."
 import pytest
 import torch
-from lm4lv.layers import Cache, Layers, Product, _Gate, _Norm, _Split, visible
+from lm4lv.layers import Cache, Layers, Product, _Attend, _Gate, _Norm, _Split, visible
 from families import tiny_llm
 
 CLOSE = dict(atol=1e-5, rtol=1e-4)
@@ -73,6 +73,16 @@ def test_each_way_back_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, torch.arange(6.).double(), 1e-5), double(2, 3, 6))
     assert torch.autograd.gradcheck(lambda x: _Split.apply(x, cos, sin, 3, 1), double(2, 5, 40))
     assert torch.autograd.gradcheck(_Gate.apply, double(2, 3, 8))
+
+@pytest.mark.parametrize('rows', [1, 2])
+def test_attention_with_shared_keys_is_torchs_and_so_is_its_way_back(rows):
+    seen = torch.ones(3, 5, dtype=torch.bool).tril(2).expand(rows, 1, 3, 5).clone()
+    seen[-1, :, :, 0] = rows == 1 # one sample is padded
+    mask = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, float('-inf'))
+    q, k, v = double(2, 4, 3, 6), double(2, 2, 5, 6), double(2, 2, 5, 6)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    torch.testing.assert_close(_Attend.apply(q, k, v, mask), theirs)
+    assert torch.autograd.gradcheck(lambda q, k, v: _Attend.apply(q, k, v, mask), (q, k, v))
 
 @pytest.mark.parametrize('parts', [[9], [1] * 9, [4, 1, 4], [1, 8]])
 def test_a_cache_holds_what_was_put_in_however_it_came(parts):
