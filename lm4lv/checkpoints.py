@@ -57,9 +57,9 @@ class TaskModels(Mapping):
         "A checkpoint around base models that may be loaded already."
         config = read_config(folder)
         llm = None if config.get('lora') else self._once(self._llms, config['llm'], lambda: load_llm(config['llm'], self.dtype, self.device))
-        own = folder/config['vision']
-        eye = None if (own/'config.json').exists() else self._once(
-            self._eyes, config['vision'], lambda: MAE.from_pretrained(config['vision']).to(self.device))
+        own = folder/config['vision'] # an eye that was trained along lies in the checkpoint
+        source = own if (own/'config.json').exists() else config['vision']
+        eye = self._once(self._eyes, source, lambda: MAE.from_pretrained(source).to(self.device))
         return LM4LV.from_pretrained(folder, llm, eye, self.dtype, self.device)
 
     def _once(self, kept, key, make):

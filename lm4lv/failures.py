@@ -96,13 +96,16 @@ def wrong_detail(
     return share * lost / total, share * false / total
 
 # %% ../nbs/10a_failures.ipynb #c2e08e9b
-def wrong_colour(written: torch.Tensor, target: torch.Tensor, low: float = 0.5, high: float = 2.0) -> float: # a share of the error
-    "How much of the squared error a gain and an offset for each colour remove."
-    a, b = written.flatten(1).double(), target.flatten(1).double()
-    da, db = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+def _affine(a, b, low, high):
+    "How much of the squared error between two pictures a gain and an offset for each of a's colours remove."
+    da, db = (x - x.mean(1, keepdim=True) for x in (a, b))
     gain = ((da * db).sum(1) / da.pow(2).sum(1).clamp_min(1e-12)).clamp(low, high)
-    left = (gain[:, None] * da - db).pow(2).sum()
-    return 1 - (left / (a - b).pow(2).sum().clamp_min(1e-12)).item()
+    return 1 - ((gain[:, None] * da - db).pow(2).sum() / (a - b).pow(2).sum().clamp_min(1e-12)).item()
+
+def wrong_colour(written: torch.Tensor, target: torch.Tensor, low: float = 0.5, high: float = 2.0) -> float: # a share of the error
+    "How much of the squared error is a gain and an offset for each colour."
+    a, b = written.flatten(1).double(), target.flatten(1).double()
+    return max(0., min(_affine(a, b, low, high), _affine(b, a, low, high)))
 
 # %% ../nbs/10a_failures.ipynb #d950f41c
 def fault_kept(written: torch.Tensor, target: torch.Tensor, given: torch.Tensor) -> float: # a share of the error

@@ -38,8 +38,9 @@ def _upright(image):
     "Pillow's picture, turned as its EXIF says; the EXIF then says that it is upright."
     exif = image.getexif()
     for tag in (0x8769, 0x8825): exif.get_ifd(tag) # read while the file is open
-    turned = ImageOps.exif_transpose(image) or image
-    if 0x0112 in exif: exif[0x0112] = 1
+    said = 0x0112 in exif
+    turned = ImageOps.exif_transpose(image)
+    if said: exif[0x0112] = 1
     return turned, exif
 
 def _notes(image):
@@ -106,25 +107,27 @@ def write_picture(path: str | Path, image: Image.Image, info: dict):
     "Write a file whole or not at all, with its EXIF, profile and resolution."
     path = Path(path)
     kind = FORMATS[path.suffix.lower()]
-    info = dict(info)
-    if exif := info.pop('exif', None): info['exif'] = _fitting(exif, image.size, kind)
+    info, options, exif = dict(info), OPTIONS[kind], _fitting(info.get('exif', {}), image.size)
+    info['exif'] = exif.tobytes() if len(exif) else None
+    if kind == 'TIFF' and not {0x8769, 0x8825}.isdisjoint(exif): options = {} # libtiff compresses none with inner notes
     if kind == 'WEBP': info.pop('dpi', None)
+    info = {k: v for k, v in info.items() if v}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        image.save(part, format=kind, **OPTIONS[kind], **info)
+        image.save(part, format=kind, **options, **info)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
 STRUCTURE = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347, 530, 532, 34675}
 
-def _fitting(exif, size, kind):
+def _fitting(exif, size):
     "EXIF without what described the old file's layout, and with the new size where it states one."
     fresh = Image.Exif()
     for tag, value in exif.items():
         if tag not in STRUCTURE and tag not in (0x8769, 0x8825): fresh[tag] = value
     for tag in (0x8769, 0x8825): # the camera's settings, the place
-        inner = dict(exif.get_ifd(tag))
+        inner = dict(exif.get_ifd(tag)) if tag in exif else {}
         if tag == 0x8769: inner |= {key: value for key, value in ((0xA002, size[0]), (0xA003, size[1])) if key in inner}
         if inner: fresh[tag] = inner
     return fresh
@@ -167,7 +170,8 @@ def plan(
         try:
             with warnings.catch_warnings(), Image.open(file) as image:
                 warnings.simplefilter('ignore')
-                size = image.size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else image.size
+                size = tuple(getattr(image, 'tag_v2', {}).get(tag, side) for tag, side in zip((256, 257), image.size)) # Pillow turns TIFF by itself
+                if image.getexif().get(0x0112, 1) in (5, 6, 7, 8): size = size[::-1]
                 name, note = target_name(inner, image.has_transparency_data, image.mode.startswith('I'))
         except Exception as error: failed[file] = f'{file}: cannot be read as a picture ({error}); remove or replace it'
         else: jobs.append(Job(file, Path(out)/inner.parent/name, size, [note] if note else []))
@@ -212,7 +216,7 @@ def restore_files(
             yield (job, picture), canvas
     for (job, picture), colours in restore_pictures(opened(), through, part, on_tiles):
         try: write_picture(job.target, assemble(picture, colours, task), picture.info)
-        except (OSError, ValueError) as error: fail(job.source, f'{job.target}: cannot be written ({error})')
+        except Exception as error: fail(job.source, f'{job.target}: cannot be written ({error})') # Pillow's writers raise all kinds
         else:
             outcome.written.append(job.target)
             for note in [*job.notes, *picture.notes]: on_message(f'{job.target}: {note}')
