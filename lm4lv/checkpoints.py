@@ -28,8 +28,11 @@ def task_folders(
             raise CheckpointError(f"{path}: stands for the task {path.name!r}, but was trained for {', '.join(tasks)}; "
                                   'name the folder after its task, or move it elsewhere')
         found[path.name] = path
-    order = [*TASKS, *sorted(found.keys() - TASKS.keys())]
-    return {task: found[task] for task in order if task in found}
+    return _in_order(found)
+
+def _in_order(found):
+    "Tasks as `TASKS` has them, then any others."
+    return {task: found[task] for task in [*TASKS, *sorted(found.keys() - TASKS.keys())] if task in found}
 
 # %% ../nbs/09a_checkpoints.ipynb #9b1c13b4
 class TaskModels(Mapping):
@@ -70,4 +73,4 @@ def by_task(
     model: LM4LV | Mapping, # one model, or a model for each task
 ) -> Mapping: # task -> LM4LV
     "One model or many, seen the same way."
-    return model if isinstance(model, Mapping) else dict.fromkeys(model.tasks.names, model)
+    return model if isinstance(model, Mapping) else _in_order(dict.fromkeys(model.tasks.names, model))

@@ -63,7 +63,7 @@ def draw_matrices(swaps: dict):
     figure, axes = plt.subplots(1, 3, figsize=(3 * max(1.9, .55 * columns + 1), .36 * rows + 1.1), sharey=True, layout='constrained')
     low, high = (f(torch.stack(list(matrices.values())).clamp_max(60)).item() for f in (torch.min, torch.max))
     for axis, (name, title) in zip(axes, titles.items()):
-        axis.imshow(matrices[name], vmin=low, vmax=high, cmap='viridis', aspect='auto')
+        axis.imshow(matrices[name].numpy(), vmin=low, vmax=high, cmap='viridis', aspect='auto')
         axis.set_title(title, fontsize=8)
         axis.set_xticks(range(columns), swaps['tokens'], fontsize=7, rotation=45); axis.set_yticks(range(rows), list(swaps['inputs']), fontsize=7)
         for y, line in enumerate(matrices[name].tolist()):
