@@ -39,7 +39,7 @@ CHECKPOINT = typer.Option('default', help="A folder that 'lm4lv train' wrote, or
 def demo(
     out: Path = typer.Option('lm4lv-demo.png', help='Where the contact sheet goes.'),
     images: str = IMAGES, checkpoint: str = CHECKPOINT,
-    count: int = typer.Option(48, help='Crops to restore.'), seed: int = 0,
+    count: Optional[int] = typer.Option(None, min=1, help='Crops to restore for each task; by default 48, shared among the tasks, but at least 12 for each.'), seed: int = 0,
     json_file: Optional[Path] = JSON,
 ):
     """Restore held-out photographs with the shipped weights.
@@ -53,6 +53,7 @@ def demo(
     model = next(iter(models.values()))
     _say(f'{model.llm.name} (frozen), MAE of {model.vision.num_tokens} tokens at {model.vision.image_size}x{model.vision.image_size}; '
          f'photographs: {images}' + (', never trained on' if images == 'builtin' else ''))
+    count = count or max(12, 48 // len(models)) # all tasks in about a minute
     report, shown = evaluate(models, images, count=count, seed=seed, free=0, on_task=lambda task: _say(f'restoring: {task} ...'))
     typer.echo(_plain(report))
     contact_sheet(shown, 12, 4).save(out)

@@ -184,6 +184,6 @@ def figure_3(
         for axis, (number, row) in zip(line, ((i, row) for i in chosen for row in titles)):
             axis.set(xticks=[], yticks=[]); axis.spines[:].set_visible(False)
             if row in pictures: axis.imshow(to_image(pictures[row][number]), interpolation='nearest')
-            if line is axes[0]: axis.set_title(titles[row], fontsize=7)
+            if task == next(iter(shown)): axis.set_title(titles[row], fontsize=7)
         line[0].set_ylabel(task, fontsize=8)
     return figure

@@ -46,7 +46,7 @@ def draw_position_errors(
             means, halves = zip(*(mean_interval(column, groups) for column in values.T))
             shift = .2 * (i - 1)
             axis.errorbar([n + shift for n in range(len(means))], means, halves, fmt='.', label=name, lw=1, color=['steelblue', 'darkorange', 'grey'][i])
-        axis.set(title=task, xlabel='visual token (0 is the class token)')
+        axis.set(title=task, xlabel='visual token (0 is the class token)', xticks=range(0, len(means), max(1, len(means) // 8)))
     axes[0, 0].set_ylabel('squared error'); axes[0, 0].legend(fontsize=7)
     return figure
 

@@ -154,6 +154,7 @@ def test_figure_3_has_a_line_for_each_task(tiny, folder):
     _, shown = evaluate(tiny, str(folder), count=3, free=0)
     figure = figure_3(shown, photographs=2)
     assert len(figure.axes) == 2 * 2 * 5 and {a.get_ylabel() for a in figure.axes} == {'', 'denoise', 'flip'}
+    assert [a.get_title() for a in figure.axes][:10] == 2 * ['input', 'classical', 'MAE-r', 'LM4LV', 'target'] and not any(a.get_title() for a in figure.axes[10:])
 
 def test_a_model_for_each_task_is_evaluated_as_one_for_all_is(tiny, folder):
     one, _ = evaluate(tiny, str(folder), count=3, free=0)
