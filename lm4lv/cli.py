@@ -25,21 +25,21 @@ def _write(path, data):
         _say(f'wrote {path}')
 
 def _load(checkpoint):
-    "The model of a checkpoint."
+    "The models of a checkpoint, one for each task, around one language model."
+    from lm4lv.checkpoints import TaskModels
     from lm4lv.llm import best_dtype
-    from lm4lv.model import LM4LV
-    return LM4LV.from_pretrained(checkpoint, dtype=best_dtype())
+    return TaskModels(checkpoint, dtype=best_dtype())
 
 IMAGES = typer.Option('builtin', help="Photographs: a folder, 'builtin' or 'imagenette'.")
 JSON = typer.Option(None, '--json', help='Write the measurements to this file.')
-CHECKPOINT = typer.Option('default', help="A folder that 'lm4lv train' wrote; 'default' is the shipped one.")
+CHECKPOINT = typer.Option('default', help="A folder that 'lm4lv train' wrote, or one with a folder for each task; 'default' is the shipped one.")
 
 # %% ../nbs/20_cli.ipynb #d9017893
 @app.command()
 def demo(
     out: Path = typer.Option('lm4lv-demo.png', help='Where the contact sheet goes.'),
     images: str = IMAGES, checkpoint: str = CHECKPOINT,
-    count: int = typer.Option(48, help='Crops to restore.'), seed: int = 0,
+    count: Optional[int] = typer.Option(None, min=1, help='Crops to restore for each task; by default 48, shared among the tasks, but at least 12 for each.'), seed: int = 0,
     json_file: Optional[Path] = JSON,
 ):
     """Restore held-out photographs with the shipped weights.
@@ -47,12 +47,14 @@ def demo(
     Prints PSNR and SSIM and writes a contact sheet. Example: lm4lv demo --out demo.png
     """
     import time
-    from lm4lv.evaluation import contact_sheet, evaluate, table
+    from lm4lv.evaluation import contact_sheet, evaluate
     start = time.perf_counter()
-    model = _load(checkpoint)
+    models = _load(checkpoint)
+    model = next(iter(models.values()))
     _say(f'{model.llm.name} (frozen), MAE of {model.vision.num_tokens} tokens at {model.vision.image_size}x{model.vision.image_size}; '
          f'photographs: {images}' + (', never trained on' if images == 'builtin' else ''))
-    report, shown = evaluate(model, images, count=count, seed=seed, free=0, on_task=lambda task: _say(f'restoring: {task} ...'))
+    count = count or max(12, 48 // len(models)) # all tasks in about a minute
+    report, shown = evaluate(models, images, count=count, seed=seed, free=0, on_task=lambda task: _say(f'restoring: {task} ...'))
     typer.echo(_plain(report))
     contact_sheet(shown, 12, 4).save(out)
     _write(json_file, dict(report, checkpoint=checkpoint))
@@ -63,32 +65,59 @@ def _plain(report):
     from lm4lv.evaluation import ROWS
     lines = [f"{'task':10}" + ''.join(f'{title:>18}' for title in ROWS.values()) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(ROWS)]
     for task, rows in report['tasks'].items():
-        lines.append(f'{task:10}' + ''.join(f"{rows[r]['psnr']:>10.2f} / {rows[r]['ssim']:.3f}" for r in ROWS) + f"{rows['n']:>6}")
+        cell = lambda row: f"{row['psnr']:>10.2f} / {row['ssim']:.3f}" if row else f"{'':18}"
+        lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in ROWS) + f"{rows['n']:>6}")
+    for task, rows in report['tasks'].items():
+        said = [f"{d['psnr']:+.2f} ± {'?' if d['psnr_ci'] != d['psnr_ci'] else format(d['psnr_ci'], '.2f')} dB against {ROWS[row]}"
+                for row in ('degraded', 'classical', 'mae_r') if (d := rows['differences'].get(f'lm4lv_minus_{row}'))]
+        lines.append(f"{task}: LM4LV {', '.join(said)} (95%, over {rows['photographs']} photographs)")
     return '\n'.join(lines)
 
 # %% ../nbs/20_cli.ipynb #a1a71b51
-def _targets(paths, out, suffix='', overwrite=False):
-    "Input files and where their results go; nothing is overwritten, and no two results share a name."
-    from lm4lv.photos import folder_paths
-    files = [file for path in paths for file in folder_paths(path)]
-    targets = [Path(out)/f'{file.stem}{suffix}.png' for file in files]
-    for file, target in zip(files, targets):
-        if target.exists() and not overwrite: raise FileExistsError(f'{target} exists: use --overwrite or another --out')
-        if targets.count(target) > 1: raise FileExistsError(f'{file}: two pictures would be written to {target}; give folders one by one')
-    return list(zip(files, targets))
+@app.command()
+def restore(
+    paths: List[Path] = typer.Argument(..., help='Pictures, or folders of pictures.'),
+    task: str = typer.Option(..., help='What is wrong with them: denoise, ...'),
+    out: Path = typer.Option(..., help='Folder for the results; inner folders are kept.'),
+    checkpoint: str = CHECKPOINT,
+    whole: bool = typer.Option(False, '--whole', help="Squeeze each picture into the eye's square and stretch the result; rotate and flip need it."),
+    size: Optional[int] = typer.Option(None, min=8, help='Shrink pictures to this long side first; large ones take long.'),
+    overlap: Optional[int] = typer.Option(None, min=0, help='Pixels that neighbouring tiles share; by default a quarter of a tile.'),
+    batch: int = typer.Option(32, min=1, help='Tiles at a time.'),
+    overwrite: bool = typer.Option(False, '--overwrite', help='Replace results that exist.'),
+    skip_existing: bool = typer.Option(False, '--skip-existing', help='Leave out pictures that have a result: go on where a run was stopped.'),
+):
+    """Restore your own pictures, of any size, in overlapping tiles.
 
-def _save_image(image, path):
-    "Write a PNG whole or not at all."
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    image.save(part, format='PNG')
-    os.replace(part, path)
+    They keep name, format, EXIF, colour profile and transparency. Exit code 1 if some could not be restored, 2 if none.
+    Example: lm4lv restore holiday.jpg --task denoise --out restored
+    """
+    from tqdm.auto import tqdm
+    from lm4lv.files import restore_files
+    from lm4lv.generation import restore
+    from lm4lv.photos import PhotoError
+    models = _load(checkpoint)
+    model, alone, messages = models[task], len(paths) == 1 and paths[0].is_file(), []
+    with tqdm(unit='tile', disable=None, delay=1) as bar:
+        outcome = restore_files(paths, out, task, model.vision.image_size, lambda tiles: restore(model, tiles, task, part=len(tiles)),
+                                whole, overlap, size, overwrite, skip_existing, batch,
+                                on_total=bar.reset, on_tiles=bar.update,
+                                on_message=messages.append if alone else lambda text: bar.write(text, file=sys.stderr))
+    for path in outcome.written: typer.echo(path)
+    done, failed = len(outcome.written), len(outcome.failed)
+    if failed and not done: raise PhotoError(messages[0] if alone else 'none of the pictures could be restored')
+    for text in messages: _say(text)
+    if failed:
+        _say(f'{done} of {done + failed} pictures restored')
+        raise typer.Exit(1)
 
-def _each_photo(paths, out, overwrite, suffix=''):
+def _each_photo(paths, out, overwrite):
     "Open each picture that can be read; the others are reported and counted."
     from tqdm.auto import tqdm
-    from lm4lv.photos import PhotoError, folder_paths, open_photo
-    jobs = _targets(paths, out, suffix, overwrite)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    from lm4lv.files import check_targets, sources
+    from lm4lv.photos import PhotoError, open_photo
+    jobs = [(file, Path(out)/inner.with_suffix('.png')) for file, inner in sources(paths, out)]
+    check_targets(jobs, overwrite)
     bad = 0
     for file, target in tqdm(jobs, disable=len(jobs) < 2):
         try: image = open_photo(file)
@@ -99,29 +128,6 @@ def _each_photo(paths, out, overwrite, suffix=''):
             continue
         yield file, target, image
     if bad == len(jobs): raise PhotoError('none of the pictures could be read')
-
-@app.command()
-def restore(
-    paths: List[str] = typer.Argument(..., help='Pictures, or folders of pictures.'),
-    task: str = typer.Option(..., help='What is wrong with them: denoise, ...'),
-    out: Path = typer.Option(..., help='Folder for the results.'),
-    checkpoint: str = CHECKPOINT,
-    size: Optional[int] = typer.Option(None, help='Shrink pictures to this long side first; large ones take long.'),
-    overwrite: bool = typer.Option(False, help='Replace results that exist.'),
-):
-    """Restore your own pictures, of any size, in overlapping tiles.
-
-    Example: lm4lv restore holiday.jpg --task denoise --out restored
-    """
-    from lm4lv.evaluation import restore_large
-    from lm4lv.photos import to_image, to_tensor
-    model = _load(checkpoint)
-    if task not in model.tasks.names:
-        raise ValueError(f"this checkpoint has no task {task!r}: expected one of {', '.join(model.tasks.names)}")
-    for file, target, image in _each_photo(paths, out, overwrite):
-        if size: image.thumbnail((size, size))
-        _save_image(to_image(restore_large(model, to_tensor(image), task)), target)
-        typer.echo(target)
 
 @app.command()
 def degrade(
@@ -137,6 +143,7 @@ def degrade(
     Example: lm4lv degrade photos --task denoise --seed 1 --out noisy
     """
     from lm4lv.degradations import get_task, make_pairs
+    from lm4lv.files import write_picture
     from lm4lv.loop import write_json
     from lm4lv.photos import to_image, to_tensor
     kind, records = get_task(task), []
@@ -144,7 +151,7 @@ def degrade(
         raise FileExistsError(f"{out/'degradations.json'} exists: use --overwrite or another --out")
     for number, (file, target, image) in enumerate(_each_photo(paths, out, overwrite)):
         pairs = make_pairs(to_tensor(image)[None], task, [seed * 1_000_000 + number])
-        _save_image(to_image((pairs.target if kind.spatial else pairs.input)[0]), target)
+        write_picture(target, to_image((pairs.target if kind.spatial else pairs.input)[0]), {})
         records.append(dict(source=str(file), result=str(target), **pairs.params[0]))
     turns = [dict(role='human', value='<image> <task>'), dict(role='gpt', value='<image>')]
     absolute = lambda path: str(Path(path).resolve())
@@ -210,13 +217,14 @@ def evaluate(
     count: int = typer.Option(96, help='Crops, spread over all photographs; 0 for all.'), crops: int = typer.Option(16, help='Crops from each photograph.'),
     seed: int = 0, json_file: Optional[Path] = JSON,
 ):
-    """Degraded, MAE-r, LM4LV and the MAE's ceiling on photographs of your own (Table 2).
+    """Degraded, a classical method, MAE-r, LM4LV and the MAE's ceiling on photographs of your own (Table 2).
 
-    Example: lm4lv evaluate --images photos --json table.json
+    Intervals are over photographs, and of differences over the same pictures. Example: lm4lv evaluate --images photos --json table.json
     """
     from lm4lv.evaluation import evaluate
     report, _ = evaluate(_load(checkpoint), images, tasks.split(',') if tasks else None, count, crops, seed, on_task=_say)
     for path in report['skipped'].values(): _say(f'skipped: {path}')
+    if report['lpips'] != 'alex': _say(f"no LPIPS: {report['lpips']}")
     typer.echo(_plain(report))
     _write(json_file, dict(report, checkpoint=checkpoint))
 

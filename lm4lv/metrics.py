@@ -62,16 +62,27 @@ def lpips(
 # %% ../nbs/02_metrics.ipynb #cd5e0b92
 def mean_interval(
     values: torch.Tensor, # one number for each picture
+    groups: torch.Tensor | None = None, # which photograph each picture was cut from; by default each is its own
 ) -> tuple: # mean, half the width of its 95% interval
-    "Mean over pictures and its 95% interval, by the normal approximation."
+    "Mean over pictures and its 95% interval: over photographs where `groups` tells them, else by the normal approximation."
     values = values.double()
+    if groups is not None: return values.mean().item(), _cluster_half(values, torch.as_tensor(groups))
     half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else torch.tensor(float('nan'))
     return values.mean().item(), half.item()
 
+def _cluster_half(values, groups):
+    "Half of a 95% interval in which only photographs, not their crops, count as independent; NaN for one photograph."
+    from scipy.stats import t
+    if len(groups) != len(values): raise ValueError(f'{len(values)} pictures but {len(groups)} groups')
+    names, place = groups.unique(return_inverse=True)
+    if (G := len(names)) < 2: return float('nan')
+    sums = torch.zeros(G, dtype=torch.double).index_add(0, place, (values - values.mean()).cpu())
+    return t.ppf(0.975, G - 1) * (G / (G - 1) * sums.pow(2).sum()).sqrt().item() / len(values)
+
 def score(
     a: torch.Tensor, b: torch.Tensor, # (B, 3, height, width) in [0, 1]
-    border: int = 0,
+    border: int = 0, groups: torch.Tensor | None = None, # as in `mean_interval`
 ) -> dict: # psnr, ssim and their 95% half-widths
     "All always available metrics of a batch, averaged over its pictures."
-    (p, dp), (s, ds) = mean_interval(psnr(a, b, border)), mean_interval(ssim(a, b, border))
+    (p, dp), (s, ds) = mean_interval(psnr(a, b, border), groups), mean_interval(ssim(a, b, border), groups)
     return dict(psnr=p, psnr_ci=dp, ssim=s, ssim_ci=ds)

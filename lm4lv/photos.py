@@ -185,12 +185,16 @@ class Photos(torch.utils.data.Dataset):
         count: int | None = None, # crops, at most; all if None or 0
     ) -> torch.Tensor: # (count or fewer, 3, size, size)
         "Crops spread evenly over all pictures, for measurements; no picture stands in for one that cannot be read."
+        return self.spread_groups(count)[0]
+
+    def spread_groups(self, count: int | None = None) -> tuple: # the crops, and for each the number of its photograph
+        "As `spread`, and which photograph each crop is from: crops of one are not independent."
         if (count or 0) < 0: raise ValueError(f'count {count}: expected at least 1, or 0 for all')
         total = min(count or len(self), len(self))
         found = {i: self[i] for i in (k * len(self) // total for k in range(total))}
-        kept = [x for i, x in found.items() if str(self.paths[i // self.crops]) not in self.bad]
+        kept = {i: x for i, x in found.items() if str(self.paths[i // self.crops]) not in self.bad}
         if not kept: raise PhotoError(f'none of the {total} pictures chosen can be read; the first: {next(iter(self.bad))}')
-        return torch.stack(kept)
+        return torch.stack(list(kept.values())), torch.tensor([i // self.crops for i in kept])
 
     def __getitem__(self, index):
         if isinstance(index, slice): return torch.stack([self[i] for i in range(*index.indices(len(self)))])

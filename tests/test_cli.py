@@ -169,6 +169,34 @@ def test_restore_keeps_the_size_and_overwrites_only_when_told(lm4lv, photo, chec
     assert restore('--overwrite', '--size', 25).returncode == 0 and Image.open(result).size == (25, 20)
     assert [p.name for p in tmp_path.iterdir()] == ['my photo.png']
 
+def test_restore_of_some_bad_files_ends_with_exit_code_1_and_of_only_bad_ones_with_2(lm4lv, photo, checkpoint, tmp_path):
+    (tmp_path/'in'/'inner').mkdir(parents=True)
+    shutil.copy(photo, tmp_path/'in'/'inner'/'good.png')
+    (tmp_path/'in'/'bad.jpg').write_text('no picture')
+    restore = lambda *more: lm4lv('restore', *more, '--task', 'denoise', '--out', tmp_path/'out', '--checkpoint', checkpoint)
+    done = restore(tmp_path/'in')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and str(tmp_path/'in'/'bad.jpg') in done.stderr and '1 of 2' in done.stderr
+    assert done.stdout.strip() == str(tmp_path/'out'/'inner'/'good.png') and Image.open(tmp_path/'out'/'inner'/'good.png').size == (50, 40)
+    fails(restore(tmp_path/'in'/'bad.jpg'), tmp_path/'in'/'bad.jpg')
+
+def test_flip_needs_whole(lm4lv, photo, checkpoint, tmp_path):
+    restore = lambda *more: lm4lv('restore', photo, '--task', 'flip', '--out', tmp_path/'out', '--checkpoint', checkpoint, *more)
+    fails(restore(), "'flip'", '--whole')
+    assert restore('--whole').returncode == 0 and Image.open(tmp_path/'out'/'my photo.png').size == (50, 40)
+
+def test_each_task_finds_its_own_checkpoint(lm4lv, photo, checkpoint, tmp_path):
+    "A checkpoint for denoise at the top and one for derain in a folder of that name."
+    from lm4lv.vision import MAE
+    shutil.copytree(checkpoint, tmp_path/'all')
+    base = checkpoint.parent
+    LM4LV(load_llm(base/'llm'), MAE.from_pretrained(base/'mae'), ['derain'], 3, vision_name=str(base/'mae')).save_pretrained(tmp_path/'all'/'derain')
+    for task in ('denoise', 'derain'):
+        done = lm4lv('restore', photo, '--task', task, '--out', tmp_path/task, '--checkpoint', tmp_path/'all')
+        assert done.returncode == 0, done.stderr
+    assert not np.array_equal(*(np.asarray(Image.open(tmp_path/task/'my photo.png')) for task in ('denoise', 'derain')))
+    done = lm4lv('evaluate', '--images', photo, '--checkpoint', tmp_path/'all', '--crops', 2, '--json', tmp_path/'a.json')
+    assert done.returncode == 0 and list(json.loads((tmp_path/'a.json').read_text())['tasks']) == ['denoise', 'derain', 'flip'], done.stderr
+
 # train, evaluate, demo
 
 def test_train_then_evaluate_and_demo_work_on_folders(lm4lv, checkpoint, tmp_path): # some 20 s: three commands load torch and transformers

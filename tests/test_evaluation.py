@@ -4,8 +4,9 @@ import pytest
 import torch
 from PIL import Image
 from lm4lv.degradations import make_pairs
-from lm4lv.evaluation import evaluation_seeds, ROWS, contact_sheet, emission_rate, evaluate, evaluate_task, restore_large, table, tile_starts, worst
-from lm4lv.generation import restore
+from lm4lv.classical import CLASSICAL, classical
+from lm4lv.evaluation import (ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, figure_3, gains,
+                              perceptual, summary, table)
 from lm4lv.loop import write_json
 from lm4lv.metrics import psnr
 
@@ -17,42 +18,6 @@ def folder(tmp_path):
 
 def field(*shape): return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
-# tiles
-
-@pytest.mark.parametrize('overlap', [0, 1, 8])
-def test_tiles_cover_every_pixel_and_stay_inside(overlap):
-    for length in range(16, 120):
-        starts = tile_starts(length, 16, overlap)
-        covered = {p for s in starts for p in range(s, s + 16)}
-        assert covered == set(range(length)) and starts == sorted(set(starts))
-        assert all(b - a <= 16 - overlap for a, b in zip(starts, starts[1:]))
-
-def test_a_side_below_a_tile_has_one_tile(): assert tile_starts(10, 16, 8) == tile_starts(16, 16, 8) == [0]
-
-@pytest.mark.parametrize('height,width', [(16, 16), (8, 8), (40, 50), (17, 16), (9, 100), (61, 33)])
-def test_tiles_that_come_back_unchanged_give_the_picture(tiny, height, width):
-    image = field(3, height, width)
-    torch.testing.assert_close(restore_large(tiny, image, 'denoise', through=list), image, atol=1e-6, rtol=0)
-
-def test_tiles_are_blended_without_a_seam(tiny):
-    "Tiles of two greys: along the overlap the picture goes from one to the other in small steps."
-    grey = lambda tiles: [torch.full_like(t, float(i)) for i, t in enumerate(tiles)]
-    line = restore_large(tiny, torch.zeros(3, 16, 24), 'denoise', overlap=8, through=grey)[0, 8]
-    assert (line[:8] == 0).all() and (line[16:] == 1).all()
-    steps = line[7:17].diff()
-    assert (steps > 0).all() and steps.max() < 0.2
-
-def test_a_picture_of_the_models_size_is_restored_in_one_piece(tiny):
-    image = field(3, 16, 16)
-    torch.testing.assert_close(restore_large(tiny, image, 'denoise'), restore(tiny, image[None], 'denoise')[0], atol=1e-5, rtol=1e-5)
-
-def test_a_large_picture_keeps_its_size_and_range(tiny):
-    out = restore_large(tiny, field(3, 21, 35), 'denoise')
-    assert out.shape == (3, 21, 35) and 0 <= out.min() and out.max() <= 1
-
-def test_a_spatial_task_in_tiles_is_refused(tiny):
-    with pytest.raises(ValueError, match="'flip'.*16 pixels"): restore_large(tiny, field(3, 40, 40), 'flip')
-
 # reports
 
 KEYS = {'psnr', 'psnr_ci', 'ssim', 'ssim_ci'}
@@ -63,7 +28,7 @@ def test_a_report_is_json_with_all_rows(tiny, folder):
     assert report['seed'] == 3 and set(report['tasks']) == {'denoise', 'flip'}
     for task, rows in report['tasks'].items():
         assert rows['n'] == 6 and rows['img_emission_n'] == 2 and 0 <= rows['img_emission_rate'] <= 1
-        assert all(set(rows[row]) == KEYS for row in ('degraded', 'mae_r', 'lm4lv', 'ceiling'))
+        assert all(KEYS <= set(rows[row]) for row in ('degraded', 'mae_r', 'lm4lv', 'ceiling')) and rows['photographs'] == 3
         assert shown[task]['target'].shape == (6, 3, 16, 16)
 
 def test_a_written_report_on_one_picture_is_json(tiny, folder, tmp_path):
@@ -125,8 +90,101 @@ def test_a_contact_sheet_has_four_rows_for_each_task(tiny, folder):
     _, shown = evaluate(tiny, str(folder), count=3, free=0)
     assert contact_sheet(shown, columns=2, scale=1).size == (2 * 18, 2 * 4 * 18 + 6)
 
-def test_the_worst_pictures_come_first(tiny, folder):
-    _, shown = evaluate(tiny, str(folder), count=6, crops=2, free=0)
-    pictures = worst(shown['denoise'], 3)
-    found = psnr(pictures['lm4lv'], pictures['target'])
-    assert len(found) == 3 and (found.diff() >= 0).all() and found[0] == psnr(shown['denoise']['lm4lv'], shown['denoise']['target']).min()
+# classical, intervals and differences
+
+def test_the_classical_row_is_that_of_the_method_that_was_chosen(tiny):
+    photos = field(3, 3, 16, 16)
+    rows, shown = evaluate_task(tiny, photos, 'denoise')
+    assert rows['classical']['method'] == CLASSICAL['denoise'] and torch.equal(shown['classical'], classical(shown['degraded'], 'denoise'))
+
+def test_a_spatial_task_has_no_classical_row_and_closes_no_way(tiny):
+    rows, shown = evaluate_task(tiny, field(2, 3, 16, 16), 'flip')
+    assert 'classical' not in rows and 'closed' not in rows and 'lm4lv_minus_classical' not in rows['differences']
+
+def test_intervals_are_over_photographs(tiny, folder):
+    report, shown = evaluate(tiny, str(folder), ['denoise'], count=6, crops=2, free=0)
+    from scipy.stats import t
+    means = psnr(shown['denoise']['degraded'], shown['denoise']['target']).double().view(3, 2).mean(1)
+    assert abs(report['tasks']['denoise']['degraded']['psnr_ci'] - t.ppf(.975, 2) * means.std().item() / 3 ** .5) < 1e-6
+
+def test_copies_of_crops_make_no_interval_narrower():
+    target, written, given = field(8, 3, 16, 16), field(8, 3, 16, 16).flip(0), field(8, 3, 16, 16).flip(-1)
+    twice = lambda x: x.repeat_interleave(2, 0)
+    once = differences(dict(target=target, lm4lv=written, mae_r=given), torch.arange(8))
+    both = differences(dict(target=twice(target), lm4lv=twice(written), mae_r=twice(given)), twice(torch.arange(8)))
+    assert abs(once['lm4lv_minus_mae_r']['psnr_ci'] - both['lm4lv_minus_mae_r']['psnr_ci']) < 1e-9
+
+def test_a_difference_is_paired():
+    "Pictures that differ a lot, and a constant gain: the gain is known exactly though neither row is."
+    target = torch.zeros(6, 3, 16, 16)
+    error = torch.linspace(.05, .5, 6).view(-1, 1, 1, 1)
+    found = differences(dict(target=target, lm4lv=target + error / 2, mae_r=target + error), torch.arange(6))['lm4lv_minus_mae_r']
+    assert abs(found['psnr'] - 20 * np.log10(2)) < 1e-4 and found['psnr_ci'] < 1e-4
+
+def test_one_photograph_gives_no_interval_and_a_table_all_the_same(tiny, folder):
+    report, _ = evaluate(tiny, str(folder/'0.png'), crops=2, free=1)
+    assert np.isnan(report['tasks']['denoise']['lm4lv']['psnr_ci'])
+    read = json.loads(json.dumps(report, allow_nan=True).replace('NaN', 'null'))
+    for found in (report, read): assert '?' in table(found) and '?' in gains(found)
+
+def test_the_summary_is_over_restoration_tasks(tiny, folder):
+    report, _ = evaluate(tiny, str(folder), count=3, free=0)
+    rows = report['tasks']['denoise']
+    assert report['summary'] == dict(restoration_tasks=1, closed=rows.get('closed'), gain_over_mae_r=rows['differences']['lm4lv_minus_mae_r']['psnr'])
+    assert summary(dict(tasks={'flip': report['tasks']['flip']}))['closed'] is None
+
+def test_gains_say_how_often_img_was_written_of_how_many(tiny, folder):
+    report, _ = evaluate(tiny, str(folder), ['denoise'], count=3, free=2)
+    report['tasks']['denoise']['img_emission_rate'] = .5
+    lines = gains(report).splitlines()
+    assert '| 1 of 2 |' in lines[2] and len({line.count('|') for line in lines}) == 1
+
+def test_lpips_is_measured_where_it_can_be_and_else_says_why(tiny, folder, monkeypatch):
+    report, _ = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
+    assert report['lpips'] == (perceptual() or 'alex')
+    from lm4lv import evaluation
+    monkeypatch.setattr(evaluation, 'perceptual', lambda: None)
+    monkeypatch.setattr(evaluation, 'lpips', lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    report, shown = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
+    row = report['tasks']['denoise']['lm4lv']
+    assert report['lpips'] == 'alex' and abs(row['lpips'] - (shown['denoise']['lm4lv'] - shown['denoise']['target']).abs().mean()) < 1e-5
+    assert f"/ {row['lpips']:.3f}" in table(report)
+
+def test_figure_3_has_a_line_for_each_task(tiny, folder):
+    _, shown = evaluate(tiny, str(folder), count=3, free=0)
+    figure = figure_3(shown, photographs=2)
+    assert len(figure.axes) == 2 * 2 * 5 and {a.get_ylabel() for a in figure.axes} == {'', 'denoise', 'flip'}
+    assert [a.get_title() for a in figure.axes][:10] == 2 * ['input', 'classical', 'MAE-r', 'LM4LV', 'target'] and not any(a.get_title() for a in figure.axes[10:])
+
+def test_a_model_for_each_task_is_evaluated_as_one_for_all_is(tiny, folder):
+    one, _ = evaluate(tiny, str(folder), count=3, free=0)
+    each, _ = evaluate({'denoise': tiny, 'flip': tiny}, str(folder), count=3, free=0)
+    assert one == each
+
+def test_eyes_of_two_sizes_are_not_measured_on_one_set_of_crops(tiny, folder):
+    from types import SimpleNamespace
+    other = SimpleNamespace(vision=SimpleNamespace(image_size=32), llm=tiny.llm)
+    with pytest.raises(ValueError, match='flip: its eye sees 32 pixels'): evaluate({'denoise': tiny, 'flip': other}, str(folder), count=3, free=0)
+
+def test_the_way_closed_is_that_from_mae_r_to_the_ceiling(tiny, monkeypatch):
+    "An eye that loses nothing, and a model that leaves a tenth of the fault: 20 dB better than the input, whatever the ceiling."
+    from lm4lv import evaluation
+    monkeypatch.setattr(tiny.vision, 'forward', lambda x: x)
+    photos = .3 + .4 * field(4, 3, 16, 16)
+    pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 4))
+    monkeypatch.setattr(evaluation, 'restore', lambda model, images, task: list(photos + .1 * (pairs.input - photos)))
+    rows, _ = evaluate_task(tiny, photos, 'denoise')
+    assert abs(rows['differences']['lm4lv_minus_mae_r']['psnr'] - 20) < .01
+    assert abs(rows['closed'] - 20 / (100 - rows['mae_r']['psnr'])) < 1e-3
+
+def test_no_part_is_said_to_be_closed_where_there_is_no_way_to_go(tiny, folder):
+    "The tiny eye draws the same grey whatever it sees."
+    report, _ = evaluate(tiny, str(folder), ['denoise'], count=3, free=0)
+    rows = report['tasks']['denoise']
+    assert ('closed' in rows) == (rows['ceiling']['psnr'] - rows['mae_r']['psnr'] > .1) and gains(report)
+
+def test_tasks_come_in_the_books_order(tokenizer, folder):
+    from lm4lv.degradations import TASKS
+    from lm4lv.model import tiny_model
+    report, _ = evaluate(tiny_model(tasks=['rotate', 'demask', 'denoise'], tokenizer=tokenizer).eval(), str(folder), count=1, free=0)
+    assert list(report['tasks']) == ['denoise', 'demask', 'rotate']
