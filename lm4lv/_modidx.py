@@ -378,5 +378,4 @@ d = { 'settings': { 'branch': 'main',
                                'lm4lv.widgets.spoil': ('widgets.html#spoil', 'lm4lv/widgets.py'),
                                'lm4lv.widgets.task_token_explorer': ('widgets.html#task_token_explorer', 'lm4lv/widgets.py'),
                                'lm4lv.widgets.to_html': ('widgets.html#to_html', 'lm4lv/widgets.py'),
-                               'lm4lv.widgets.unfinished': ('widgets.html#unfinished', 'lm4lv/widgets.py'),
-                               'lm4lv.widgets.words_picture': ('widgets.html#words_picture', 'lm4lv/widgets.py')}}}
+                               'lm4lv.widgets.unfinished': ('widgets.html#unfinished', 'lm4lv/widgets.py')}}}

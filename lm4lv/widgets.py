@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAPS', 'INKS', 'STATIC', 'STRENGTHS', 'colour_table', 'painted', 'in_a_row', 'lines_svg', 'bars_svg', 'Control',
            'png', 'to_html', 'Still', 'Explorer', 'answer_time', 'MatrixView', 'AdapterExplorer', 'spectrum_picture',
-           'spectrum_explorer', 'words_picture', 'task_token_explorer', 'spoil', 'degradation_playground', 'unfinished',
-           'look', 'generation_player', 'framed', 'attention_explorer']
+           'spectrum_explorer', 'task_token_explorer', 'spoil', 'degradation_playground', 'unfinished', 'look',
+           'generation_player', 'framed', 'attention_explorer']
 
 # %% ../nbs/11a_widgets.ipynb #b7f6bfd5
 import base64, html, io, os, statistics, time
@@ -216,22 +216,18 @@ def spectrum_explorer(trail: dict) -> Explorer: # from `read_trail`
         matrix=Control('matrix', list(next(iter(found.values()))), slider=False),
         seen=Control('samples', list(trail), start=1, play=True, text=lambda n: f'{n:,}'), scale=Control('scale', ['log', 'linear'], slider=False))
 
-def words_picture(
-    llm, vectors: torch.Tensor, # (n, H), task tokens
-    token: int, words: int, chance: float | None = None, # a random vector's cosine to its nearest word
-) -> tuple: # SVG and a sentence
-    "The words nearest to a task token, with chance marked."
-    [row] = nearest_words(llm, vectors[[token]], words)
-    return bars_svg([(repr(word), cosine) for word, cosine in row], chance), f'task token {token} is nearest to {row[0][0]!r}, cosine {row[0][1]:.2f}; chance reaches {chance or 0:.2f}'
-
 def task_token_explorer(model, trail: dict) -> Explorer:
     "Which words task tokens are nearest to, as they are trained."
-    H = model.llm.hidden_size
+    H, most = model.llm.hidden_size, 12
     chance = torch.tensor([row[0][1] for row in nearest_words(model.llm, torch.randn(50, H, generator=torch.Generator().manual_seed(0)), 1)]).mean().item()
-    draw_words = lambda task, seen, token, words: words_picture(model.llm, trail[seen][f'tasks.bank.{task}'], token, words, chance)
-    return Explorer(draw_words, 'Task tokens and the words nearest to them',
+    found = {(task, seen): nearest_words(model.llm, state[f'tasks.bank.{task}'], most) for task in model.tasks.names for seen, state in trail.items()}
+    def nearest(task, seen, token, words):
+        row = found[task, seen][token][:words]
+        said = f'{words} words nearest to token {token} of {task} after {seen:,} samples: {row[0][0]!r}, cosine {row[0][1]:.2f}; the dashed line is chance, {chance:.2f}'
+        return bars_svg([(repr(word), cosine) for word, cosine in row], chance), said
+    return Explorer(nearest, 'Task tokens and the words nearest to them',
         task=Control('task', model.tasks.names, slider=False), seen=Control('samples', list(trail), start=-1, text=lambda n: f'{n:,}'),
-        token=Control('token', list(range(model.tasks.length))), words=Control('words', list(range(1, 13)), start=5))
+        token=Control('token', list(range(model.tasks.length))), words=Control('words', list(range(1, most + 1)), start=5))
 
 # %% ../nbs/11a_widgets.ipynb #ec321f1c
 STRENGTHS = dict(denoise=('sigma', 50 / 255), derain=('amount', 20), depepper=('fraction', .1), demask=('rate', .2)) # parameter, and its value at strength 1
@@ -281,13 +277,14 @@ def generation_player(model, seen: Attention, degraded: torch.Tensor) -> Explore
     def so_far(photo, token):
         looked = look(seen, photo, layer, head, max(token - 1, 0))
         pictures = [to_image(degraded[photo]), to_image(frames[photo][token]), painted(looked)]
-        return in_a_row(pictures), f'the input; the picture after {token} of {N} visual tokens; where layer {layer}, head {head} looked for the last (at most {looked.max():.0%} on one patch)'
+        return in_a_row(pictures), f'photograph {photo}: the input; the picture after {token} of {N} visual tokens; where layer {layer}, head {head} looked for the last (at most {looked.max():.0%} on one patch)'
     return Explorer(so_far, 'Watch it write', photo=Control('photograph', list(range(len(degraded)))), token=Control('visual tokens', list(range(N + 1)), start=-1, play=True))
 
-def framed(share: torch.Tensor, layer: int, head: int) -> Image.Image: # (layers, heads)
+def framed(share: torch.Tensor, layer: int, head: int, side: int = 192) -> Image.Image: # (layers, heads); pixels
     "The map of layers and heads with one of them framed."
-    picture = painted(share).resize((share.shape[1] * 16, share.shape[0] * 16), Image.Resampling.NEAREST)
-    ImageDraw.Draw(picture).rectangle([head * 16, layer * 16, head * 16 + 15, layer * 16 + 15], outline='white', width=3)
+    picture, (layers, heads) = painted(share).resize((side, side), Image.Resampling.NEAREST), share.shape
+    box = [head * side / heads, layer * side / layers, (head + 1) * side / heads, (layer + 1) * side / layers]
+    ImageDraw.Draw(picture).rectangle([round(x) for x in box], outline='white', width=2)
     return picture
 
 def attention_explorer(seen: Attention, degraded: torch.Tensor) -> Explorer: # from `attention`; (B, 3, S, S)
@@ -298,7 +295,7 @@ def attention_explorer(seen: Attention, degraded: torch.Tensor) -> Explorer: # f
         there = torch.nn.functional.interpolate((shares / shares.max())[None, None], side)[0]
         pictures = [framed(share, layer, head), to_image(degraded[photo]), painted(shares), to_image(degraded[photo] * there)]
         own = shares.flatten()[token - 1].item()
-        return in_a_row(pictures), f'layers down and heads across; the input; where layer {layer}, head {head} looked for patch {token}: {own:.0%} at its own; what it saw'
+        return in_a_row(pictures), f'layers down and heads across; photograph {photo}; where layer {layer}, head {head} looked for patch {token}: {own:.0%} at its own; what it saw'
     layer, head = divmod(share.argmax().item(), share.shape[1])
     return Explorer(looked, 'Where does it look?', photo=Control('photograph', list(range(len(degraded)))), layer=Control('layer', list(range(share.shape[0])), start=layer),
         head=Control('head', list(range(share.shape[1])), start=head), token=Control('patch', list(range(1, seen.maps.shape[-1])), start=5, play=True))
