@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'check_config', 'learning_rate', 'StepSampler', 'trained', 'write_json', 'checkpoints', 'save_checkpoint',
-           'remove_parts', 'load_checkpoint', 'NonFiniteLoss', 'make_accelerator', 'fit', 'smooth', 'show_log']
+           'remove_parts', 'load_checkpoint', 'save_trail', 'NonFiniteLoss', 'make_accelerator', 'fit', 'smooth',
+           'show_log']
 
 # %% ../nbs/02a_loop.ipynb #011e21c5
 import dataclasses, json, math, os, shutil, time
@@ -33,6 +34,7 @@ class FitConfig:
     log_every: int = 20 # steps
     save_every: int = 500 # steps between checkpoints
     keep: int = 2 # checkpoints kept
+    trail_every: int = 0 # steps between snapshots of the weights alone, all kept, in `out`/trail; 0 keeps none
     out: str | None = None # folder for checkpoints and the log; None writes nothing
     tracker: str | None = None # also log to tensorboard, wandb, ...: whatever accelerate knows and is installed
 
@@ -40,6 +42,8 @@ def check_config(config: FitConfig):
     "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
+    if config.trail_every < 0: raise ValueError(f'setting trail_every={config.trail_every}: expected at least 0')
+    if config.trail_every and not config.out: raise ValueError('setting trail_every: needs a folder; set `out` too')
     if config.batch % config.accumulate:
         raise ValueError(f'setting batch={config.batch}: cannot be split into accumulate={config.accumulate} parts')
 
@@ -123,6 +127,7 @@ def save_checkpoint(out, module, optimizer, step, log, config, sums=None):
 def remove_parts(out):
     "Remove what a killed process left half-written."
     for part in Path(out).glob('.part-*'): shutil.rmtree(part, ignore_errors=True)
+    for part in Path(out).glob('trail/.part-*'): part.unlink(missing_ok=True)
 
 def load_checkpoint(folder, module, optimizer=None):
     "Put weights and moments back; returns step, log and unlogged sums. `ValueError` for a damaged one or one of another model."
@@ -144,6 +149,24 @@ def load_checkpoint(folder, module, optimizer=None):
                 kept = {m: tensors[f'{m}.{name}'] for m in ('step', 'exp_avg', 'exp_avg_sq') if f'{m}.{name}' in tensors}
                 if kept: optimizer.state[p] = {m: v if m == 'step' else v.to(p) for m, v in kept.items()}
     return state['step'], state['log'], state.get('sums', {})
+
+# %% ../nbs/02a_loop.ipynb #4e38f35a
+def save_trail(
+    out: str | Path, module, # the snapshot goes to `out`/trail
+    samples: int, # seen so far; names the file
+    names: tuple = ('',), # beginnings of the names of the trained weights that are kept
+) -> Path:
+    "Write a snapshot of trained weights in float16, whole or not at all; `OSError` where it cannot be written."
+    folder = Path(out)/'trail'
+    final, part = folder/f'samples-{samples:08d}.safetensors', folder/f'.part-{os.getpid()}'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: p.detach().cpu().half().contiguous() for k, p in trained(module).items() if k.startswith(names)}, part)
+        os.replace(part, final)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f'{final}: the snapshot could not be written ({error}); make room and start again, or set trail_every=0') from error
+    finally: part.unlink(missing_ok=True)
+    return final
 
 # %% ../nbs/02a_loop.ipynb #97d92b39
 class NonFiniteLoss(RuntimeError):
@@ -200,6 +223,7 @@ def fit(
     collate: callable = None, # list of samples -> batch
     on_log: callable = None, # called with the log's newest entry
     progress: bool = True, # show a progress bar with the time left
+    trail: tuple = ('',), # beginnings of the names of the weights that the trail keeps, if `config.trail_every` asks for one
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
     "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
     from tqdm.auto import tqdm
@@ -214,6 +238,7 @@ def fit(
     model, optimizer, loader = accelerator.prepare(module, optimizer, loader)
     plain, main = accelerator.unwrap_model(model), accelerator.is_main_process
     clock = time.perf_counter() - (log[-1]['seconds'] if log else 0)
+    if config.trail_every and main and not step: save_trail(config.out, plain, 0, trail)
     bar = tqdm(total=config.steps, initial=step, disable=not (progress and main))
     for part, batch in enumerate(loader, step * config.accumulate):
         torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
@@ -237,6 +262,8 @@ def fit(
         if config.out and (step % config.save_every == 0 or step == config.steps):
             if main: save_checkpoint(config.out, plain, optimizer.optimizer, step, log, config, sums)
             accelerator.wait_for_everyone()
+        if config.trail_every and main and (step % config.trail_every == 0 or step == config.steps):
+            save_trail(config.out, plain, step * config.batch, trail)
     bar.close()
     if config.tracker: accelerator.end_training()
     return log

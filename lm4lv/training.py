@@ -202,7 +202,7 @@ def train(
         model.warm_start(Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     if progress: print(describe(model))
-    log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress)
+    log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'))
     if model.llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)

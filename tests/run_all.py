@@ -32,4 +32,5 @@ if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: ru
 run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language model, once
 for notebook in sorted(ROOT.glob('nbs/*.ipynb')): # each in a process of its own, as a reader runs it
     run('nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print', MPLBACKEND='agg')
-run(sys.executable, '-m', 'pytest', '-q', '--durations', '8')
+run(sys.executable, 'tests/get_browser.py') # one that is there, or a new one where that can be
+run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8')

@@ -4,8 +4,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.loop import (FitConfig, NonFiniteLoss, StepSampler, checkpoints, fit, learning_rate, load_checkpoint, smooth,
-                        write_json)
+from lm4lv.loop import (FitConfig, NonFiniteLoss, StepSampler, checkpoints, fit, learning_rate, load_checkpoint, save_trail,
+                        smooth, write_json)
 from loop_child import Numbers, loss_fn, network, run
 
 CHILD = str(Path(__file__).with_name('loop_child.py'))
@@ -309,3 +309,52 @@ def test_tensorboard_gets_every_entry_of_the_log(tmp_path):
     file, = [f for f in tmp_path.rglob('events*') if EventAccumulator(str(f)).Reload().Tags()['scalars']]
     found = EventAccumulator(str(file)).Reload().Scalars('loss')
     assert [(e.step, round(e.value, 5)) for e in found] == [(e['step'], round(e['loss'], 5)) for e in log]
+
+# the trail
+
+def trail(out): return sorted((out/'trail').glob('*'))
+
+def test_no_trail_is_kept_unless_asked_for(tmp_path):
+    run('plain', config(out=str(tmp_path)))
+    assert not (tmp_path/'trail').exists()
+
+def test_the_trail_holds_the_start_each_so_many_steps_and_the_end(tmp_path):
+    model, _ = run('plain', config(steps=25, trail_every=10, out=str(tmp_path)))
+    assert [p.name for p in trail(tmp_path)] == [f'samples-{8 * s:08d}.safetensors' for s in (0, 10, 20, 25)]
+    first, last = load_file(trail(tmp_path)[0]), load_file(trail(tmp_path)[-1])
+    for held, network_ in ((first, network('plain')), (last, model)):
+        for key, value in network_.state_dict().items(): assert torch.equal(held[key], value.half()), key
+
+@pytest.mark.parametrize('every', [3, 10])
+def test_a_stopped_run_leaves_the_same_trail_and_ends_with_the_same_bits(tmp_path, every):
+    whole, stopped = (config(trail_every=every, out=str(tmp_path/n)) for n in ('whole', 'stopped'))
+    a, _ = run('dropout', whole)
+    run_until('dropout', stopped, 15)
+    b, _ = run('dropout', stopped)
+    same(a, b); same(a, run('dropout', config())[0])
+    assert [p.name for p in trail(tmp_path/'whole')] == [p.name for p in trail(tmp_path/'stopped')]
+    for one, other in zip(trail(tmp_path/'whole'), trail(tmp_path/'stopped')): assert one.read_bytes() == other.read_bytes()
+
+def test_only_the_named_weights_go_into_the_trail(tmp_path):
+    run('plain', config(steps=5, trail_every=5, out=str(tmp_path)), trail=('0.', '2.b'))
+    assert set(load_file(trail(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
+
+def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from lm4lv import loop
+    save_trail(tmp_path, network('plain'), 8)
+    before = trail(tmp_path)[0].read_bytes()
+    def full(*args, **kwargs): raise OSError('no space left on device')
+    monkeypatch.setattr(loop.os, 'replace', full)
+    for samples in (8, 16):
+        with pytest.raises(OSError, match=f'samples-{samples:08d}.*no space.*trail_every=0'): save_trail(tmp_path, network('plain'), samples)
+    assert [p.read_bytes() for p in trail(tmp_path)] == [before]
+
+def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path):
+    save_trail(tmp_path, network('plain'), 0)
+    (tmp_path/'trail'/'.part-1').write_bytes(b'half')
+    run('plain', config(steps=5, out=str(tmp_path)))
+    assert [p.name for p in trail(tmp_path)] == ['samples-00000000.safetensors']
+
+def test_a_trail_that_cannot_be_is_refused_before_training():
+    with pytest.raises(ValueError, match='trail_every=-1'): run('plain', config(trail_every=-1))
+    with pytest.raises(ValueError, match='trail_every.*out'): run('plain', config(trail_every=5))

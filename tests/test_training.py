@@ -2,6 +2,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from lm4lv.degradations import make_pairs
 from lm4lv.llm import load_llm
 from lm4lv.loop import FitConfig, checkpoints
@@ -114,6 +115,15 @@ def test_a_stopped_training_ends_with_the_same_bits(settings, tmp_path):
     assert len(checkpoints(tmp_path)) == 2
     again, _ = train(settings(4, tmp_path), progress=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.trained_state().values(), again.trained_state().values()))
+
+def test_the_trail_holds_adapters_and_task_tokens_and_nothing_else(settings, tmp_path):
+    config = settings(parts=('adapter', 'deadapter', 'task_tokens', 'encoder'))
+    config.fit.out, config.fit.trail_every = str(tmp_path), config.fit.steps
+    model, _ = train(config, progress=False)
+    first, last = (load_file(p) for p in sorted((tmp_path/'trail').iterdir()))
+    assert set(first) == set(last) == {k for k in model.trained_state()}
+    assert all(torch.equal(last[k], v.half()) for k, v in model.trained_state().items())
+    assert any(not torch.equal(first[k], last[k]) for k in last)
 
 def test_the_loss_falls(settings):
     log = train(settings(30), progress=False)[1]
