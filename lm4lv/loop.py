@@ -28,6 +28,7 @@ class FitConfig:
     clip: float = 1.0 # largest norm of the gradient
     accumulate: int = 1 # each step's batch is run in so many parts
     precision: str = 'no' # accelerate's mixed precision: no, bf16 or fp16
+    seconds: float = 0.0 # stop after so much training instead of `steps`; the learning rate then follows the clock
     seed: int = 0
     workers: int = 0 # processes that load data
     log_every: int = 20 # steps
@@ -40,13 +41,18 @@ def check_config(config: FitConfig):
     "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
+    if not config.seconds >= 0: raise ValueError(f'setting seconds={config.seconds}: expected a budget above 0, or 0 to count steps')
     if config.batch % config.accumulate:
         raise ValueError(f'setting batch={config.batch}: cannot be split into accumulate={config.accumulate} parts')
 
-def learning_rate(step: int, config: FitConfig) -> float:
+def learning_rate(
+    step: int, config: FitConfig,
+    seconds: float = 0.0, # of training so far; asked for only where `config.seconds` is set
+) -> float:
     "Linear warm-up to `lr`, then a cosine down to `final_lr * lr`."
     if step < config.warmup: return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.seconds: done = min(1, seconds / config.seconds)
     return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * done)) / 2)
 
 # %% ../nbs/02a_loop.ipynb #774762a9
@@ -184,10 +190,21 @@ def _resume(config, module, optimizer, accelerator):
     found = checkpoints(config.out)
     return load_checkpoint(found[-1], module, optimizer) if found else (0, [], {})
 
-def _entry(sums, step, clock, config, accelerator):
+def _last(config, step, seconds):
+    "The step at which the data end: far off while there is time left."
+    if not config.seconds: return config.steps
+    return 2 ** 40 if seconds < config.seconds else step
+
+def _elapsed(clock, config, accelerator):
+    "Seconds of training so far; where they decide when to stop, the same in all processes."
+    seconds = time.perf_counter() - clock
+    if not config.seconds: return seconds
+    return accelerator.reduce(torch.tensor(seconds, dtype=torch.float64, device=accelerator.device), 'mean').item()
+
+def _entry(sums, step, seconds, lr, config, accelerator):
     "One entry of the log: means over the steps since the last one, and over processes."
     means = torch.tensor([sum(v) / len(v) for v in sums.values()], dtype=torch.float64, device=accelerator.device)
-    entry = dict(step=step, samples=step * config.batch, seconds=time.perf_counter() - clock, lr=learning_rate(step - 1, config),
+    entry = dict(step=step, samples=step * config.batch, seconds=seconds, lr=lr,
                  **dict(zip(sums, accelerator.reduce(means, 'mean').tolist())))
     if config.tracker: accelerator.log(entry, step=step)
     return entry
@@ -207,14 +224,15 @@ def fit(
     accelerator = make_accelerator(config)
     optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
     step, log, sums = _resume(config, module, optimizer, accelerator)
-    sampler = StepSampler(len(dataset), config.batch // config.accumulate, config.steps * config.accumulate,
+    seconds = log[-1]['seconds'] if log else 0
+    sampler = StepSampler(len(dataset), config.batch // config.accumulate, _last(config, step, seconds) * config.accumulate,
                           config.seed, step * config.accumulate)
     loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=config.workers,
                                          collate_fn=collate, persistent_workers=config.workers > 0)
     model, optimizer, loader = accelerator.prepare(module, optimizer, loader)
     plain, main = accelerator.unwrap_model(model), accelerator.is_main_process
-    clock = time.perf_counter() - (log[-1]['seconds'] if log else 0)
-    bar = tqdm(total=config.steps, initial=step, disable=not (progress and main))
+    clock = time.perf_counter() - seconds
+    bar = tqdm(total=None if config.seconds else config.steps, initial=step, disable=not (progress and main))
     for part, batch in enumerate(loader, step * config.accumulate):
         torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
@@ -222,21 +240,27 @@ def fit(
             _stop_nonfinite(loss, batch, step, config, accelerator)
             accelerator.backward(loss)
             if accelerator.sync_gradients: accelerator.clip_grad_norm_(plain.parameters(), config.clip)
-            for group in optimizer.param_groups: group['lr'] = learning_rate(step, config)
+            lr = learning_rate(step, config, seconds)
+            for group in optimizer.param_groups: group['lr'] = lr
             optimizer.step()
             optimizer.zero_grad()
         for key, value in dict(loss=loss.detach(), **numbers).items(): sums.setdefault(key, []).append(float(value))
         if not accelerator.sync_gradients: continue
-        step += 1
+        step, seconds = step + 1, _elapsed(clock, config, accelerator)
         bar.update()
-        if step % config.log_every == 0 or step == config.steps:
-            log.append(_entry(sums, step, clock, config, accelerator))
+        done = step == _last(config, step, seconds)
+        save = config.out and (step % config.save_every == 0 or done)
+        if step % config.log_every == 0 or done or save and config.seconds: # of a timed run, a checkpoint's log tells its time
+            log.append(_entry(sums, step, seconds, lr, config, accelerator))
             sums = {}
-            bar.set_postfix(loss=f"{log[-1]['loss']:.4g}")
+            bar.set_postfix(loss=f"{log[-1]['loss']:.4g}", **(dict(left=f'{config.seconds - seconds:.0f}s') if config.seconds else {}))
             if on_log and main: on_log(log[-1])
-        if config.out and (step % config.save_every == 0 or step == config.steps):
+        if save:
             if main: save_checkpoint(config.out, plain, optimizer.optimizer, step, log, config, sums)
             accelerator.wait_for_everyone()
+        if done and config.seconds:
+            loader.end()
+            break
     bar.close()
     if config.tracker: accelerator.end_training()
     return log

@@ -37,6 +37,8 @@ def new_mae(
     "A MAE of any size, randomly initialised."
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
     if image_size % patch_size: raise ValueError(f'image_size {image_size} is no multiple of patch_size {patch_size}')
+    for key, value in dict(width=width, decoder_width=decoder_width).items():
+        if value % heads: raise ValueError(f'{key} {value} is no multiple of heads {heads}')
     model = ViTMAEForPreTraining(ViTMAEConfig(image_size=image_size, patch_size=patch_size, hidden_size=width,
         num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * width,
         decoder_hidden_size=decoder_width, decoder_num_hidden_layers=decoder_layers,
@@ -80,6 +82,7 @@ class MAEConfig:
     patch_size: int = 8
     width: int = 192
     layers: int = 4
+    heads: int = 6 # of encoder and decoder; both widths are multiples of it
     decoder_width: int = 192
     decoder_layers: int = 4
     mask_ratio: float = 0.75
@@ -148,7 +151,7 @@ def train_mae(
     if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise ValueError('a MAE is trained in one process: start it without a launcher')
     torch.manual_seed(config.fit.seed)
     mae = MAE.from_pretrained(config.init) if config.init else new_mae(config.image_size, config.patch_size,
-        config.width, config.layers, decoder_width=config.decoder_width, decoder_layers=config.decoder_layers)
+        config.width, config.layers, config.heads, decoder_width=config.decoder_width, decoder_layers=config.decoder_layers)
     photos = Photos(config.images, split='train', size=mae.image_size, seed=config.fit.seed)
     sample = torch.stack([photos[i] for i in range(min(1024, max(256, len(photos))))])
     if not config.init: pca_init(mae, sample)
