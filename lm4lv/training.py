@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'TrainConfig', 'set_values', 'PairBatches', 'choose_parts', 'describe', 'Watch', 'next_element_loss', 'build',
-           'training_data', 'train', 'save_trained', 'write_card']
+           'training_data', 'train', 'save_trained']
 
 # %% ../nbs/09_training.ipynb #516919b0
 import dataclasses, json, os
@@ -15,7 +15,7 @@ from .degradations import Pairs, get_task, make_pairs
 from .generation import restore
 from .items import ItemPhotos, PicturePaths, collate_items
 from .llm import DEFAULT, best_dtype, load_llm
-from .loop import FitConfig, fit, show_log, trained, write_json
+from .loop import FitConfig, fit, show_log, trained, write_card
 from .mae import WithIndex
 from .model import LM4LV
 from .photos import Photos, to_image
@@ -215,9 +215,3 @@ def save_trained(model, folder, config, log):
         model.vision_name = 'vision'
     model.save_pretrained(folder)
     write_card(folder, config, log)
-
-def write_card(folder, config, log, **more):
-    "How a checkpoint was made, beside it: settings, samples, seconds and the whole log."
-    settings = dataclasses.asdict(config)
-    write_json(Path(folder)/'card.json', dict(settings=settings, samples=log[-1]['samples'],
-               seconds=log[-1]['seconds'], **more, log=log))
