@@ -350,6 +350,8 @@ d = { 'settings': { 'branch': 'main',
                               'lm4lv.vision.VisionModule.decode': ('mae.html#visionmodule.decode', 'lm4lv/vision.py'),
                               'lm4lv.vision.VisionModule.encode': ('mae.html#visionmodule.encode', 'lm4lv/vision.py'),
                               'lm4lv.vision.load_whole': ('mae.html#load_whole', 'lm4lv/vision.py'),
+                              'lm4lv.vision.locality': ('mae.html#locality', 'lm4lv/vision.py'),
                               'lm4lv.vision.quiet': ('mae.html#quiet', 'lm4lv/vision.py'),
                               'lm4lv.vision.quiet.__enter__': ('mae.html#quiet.__enter__', 'lm4lv/vision.py'),
-                              'lm4lv.vision.quiet.__exit__': ('mae.html#quiet.__exit__', 'lm4lv/vision.py')}}}
+                              'lm4lv.vision.quiet.__exit__': ('mae.html#quiet.__exit__', 'lm4lv/vision.py'),
+                              'lm4lv.vision.token_influence': ('mae.html#token_influence', 'lm4lv/vision.py')}}}

@@ -58,7 +58,9 @@ def trial_eye(trial: EyeTrial, progress: bool = True) -> tuple: # the eye's fold
     _, first = train_mae(_budget(trial.pretrain, trial, trial.pretrain_seconds, 'pretrain'), folder/'pretrained', progress=progress)
     trial.decoder.init = str(folder/'pretrained')
     _, second = train_mae(_budget(trial.decoder, trial, trial.decoder_seconds, 'decoder'), folder/'mae', progress=progress)
-    objective = f'{trial.pretrain.mask_ratio:.0%} masked in {1 - trial.pretrain.unmasked:.0%} of steps, noise {trial.decoder.feature_noise}, {trial.decoder.loss}'
+    decoder = trial.decoder
+    objective = (f'{trial.pretrain.mask_ratio:.0%} hidden in {1 - trial.pretrain.unmasked:.0%} of steps; {decoder.loss}'
+                 + f' + {decoder.perceptual} perceptual' * bool(decoder.perceptual) + f', noise {decoder.feature_noise}' + ', encoder too' * ('encoder' in decoder.parts))
     return str(folder/'mae'), dict(objective=objective, pretrain_samples=first[-1]['samples'], decoder_samples=second[-1]['samples'],
                                    seconds=first[-1]['seconds'] + second[-1]['seconds'])
 
@@ -79,7 +81,7 @@ def run_trial(
     "Train an eye and adapters in front of it for their seconds, measure both, and record it."
     folder, made = trial_eye(trial, progress)
     eye = MAE.from_pretrained(folder)
-    seen, config = evaluate_mae(eye, trial.test, trial.count, trial.crops), eye.model.config
+    seen, config = evaluate_mae(eye, trial.test, trial.count, trial.crops, perceptual=False), eye.model.config
     row = dict(name=trial.name, image_size=config.image_size, patch_size=config.patch_size, width=config.hidden_size,
                depth=config.num_hidden_layers, tokens=eye.num_tokens, **made, reconstruction_psnr=seen['psnr'], ssim=seen['ssim'],
                **trial_adapters(trial, folder, progress))
