@@ -209,5 +209,5 @@ def evaluate_mae(
     photos = Photos(images, split='test', size=mae.image_size, crops=crops, seed=seed)
     batch = photos.spread(count)
     seen = torch.cat([mae(part).clamp(0, 1) for part in batch.split(64)])
-    return dict(score(seen, batch), n=len(batch), images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad,
-                **(perceptual_report(seen, batch) if perceptual else {}))
+    report = dict(score(seen, batch), n=len(batch), images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad)
+    return report | perceptual_report(seen, batch) if perceptual else report

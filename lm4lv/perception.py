@@ -102,7 +102,7 @@ def precision_recall(
 # %% ../nbs/02b_perception.ipynb #44c8a86b
 def perceptual_report(
     made: torch.Tensor, real: torch.Tensor, # (n, 3, S, S) in [0, 1], pictures and their originals
-) -> dict: # measures, None where one is not to be had, and `unavailable`: the reasons
+) -> dict: # measures, None where one is not to be had; `unavailable`: the reasons; `n`: how many pictures
     "Perceptual and Fréchet distance, precision and recall by EfficientNet-Lite0; LPIPS and rFID where their weights are at hand."
     from lm4lv.metrics import lpips, rfid
     report = dict.fromkeys(('lite_distance', 'lite_distance_ci', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid'))
@@ -115,4 +115,4 @@ def perceptual_report(
         for names, measure in wanted.items():
             try: report.update(zip(names, measure()))
             except (MetricUnavailable, ValueError) as error: unavailable[names[0]] = str(error)
-    return dict(report, unavailable=unavailable)
+    return dict(report, n=len(real), unavailable=unavailable)
