@@ -200,7 +200,8 @@ def train_mae(
 ):
     """Pre-train a MAE (stage=pretrain), or fine-tune a MAE's decoder on whole pictures (stage=decoder init=FOLDER).
 
-    Example: lm4lv train-mae --images photos stage=pretrain steps=1000 --save runs/mae
+    init may be any ViTMAEForPreTraining checkpoint, in a folder or on the hub; perceptual=0.3 adds a perceptual loss,
+    parts=encoder,decoder trains both. Example: lm4lv train-mae --images photos stage=pretrain steps=1000 --save runs/mae
     """
     from lm4lv.mae import MAEConfig, train_mae
     from lm4lv.training import set_values
@@ -236,11 +237,16 @@ def evaluate_mae(
 ):
     """How well a MAE reconstructs whole photographs (Table 1).
 
+    Fréchet distance, precision and recall need some hundred crops: --count 480 --crops 80.
     Example: lm4lv evaluate-mae --images photos --json mae.json
     """
     from lm4lv.mae import evaluate_mae
     report = evaluate_mae(vision, images, count, crops, seed)
     typer.echo(f"PSNR {report['psnr']:.2f} ± {report['psnr_ci']:.2f} dB, SSIM {report['ssim']:.3f} on {report['n']} crops")
+    found = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
+             if report[key] is not None]
+    if found: typer.echo(', '.join(found))
+    for key, reason in report['unavailable'].items(): _say(f'no {key}: {reason}')
     _write(json_file, report)
 
 # %% ../nbs/20_cli.ipynb #66d86e67

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'TrainConfig', 'set_values', 'PairBatches', 'choose_parts', 'describe', 'Watch', 'next_element_loss', 'build',
-           'training_data', 'train', 'save_trained', 'write_card']
+           'training_data', 'train', 'save_trained']
 
 # %% ../nbs/09_training.ipynb #516919b0
 import dataclasses, json, os
@@ -15,7 +15,7 @@ from .degradations import Pairs, get_task, make_pairs
 from .generation import restore
 from .items import ItemPhotos, PicturePaths, collate_items
 from .llm import DEFAULT, best_dtype, load_llm
-from .loop import FitConfig, fit, show_log, trained, write_json
+from .loop import FitConfig, fit, show_log, trained, write_card
 from .mae import WithIndex
 from .model import LM4LV
 from .photos import Photos, to_image
@@ -202,7 +202,8 @@ def train(
         model.warm_start(Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     if progress: print(describe(model))
-    log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'))
+    log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
+              unused=len(config.tasks) > 1 or bool(config.items)) # task tokens that a batch does not draw
     if model.llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)
@@ -215,9 +216,3 @@ def save_trained(model, folder, config, log):
         model.vision_name = 'vision'
     model.save_pretrained(folder)
     write_card(folder, config, log)
-
-def write_card(folder, config, log, **more):
-    "How a checkpoint was made, beside it: settings, samples, seconds and the whole log."
-    settings = dataclasses.asdict(config)
-    write_json(Path(folder)/'card.json', dict(settings=settings, samples=log[-1]['samples'],
-               seconds=log[-1]['seconds'], **more, log=log))

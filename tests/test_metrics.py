@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from lm4lv.metrics import MetricUnavailable, lpips, mean_interval, psnr, score, ssim
+from lm4lv.metrics import INCEPTION, MetricUnavailable, inception_file, lpips, mean_interval, psnr, rfid, score, ssim
 
 @pytest.fixture
 def pair():
@@ -69,3 +69,39 @@ def test_one_value_has_no_interval(): assert math.isnan(mean_interval(torch.tens
 def test_a_score_holds_the_means(pair):
     found = score(*pair)
     assert abs(found['psnr'] - psnr(*pair).mean()) < 1e-4 and abs(found['ssim'] - ssim(*pair).mean()) < 1e-4
+
+# rFID, whose weights are not at hand: every way to be without them is an error that helps
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    (tmp_path/'checkpoints').mkdir()
+    return tmp_path/'checkpoints'/INCEPTION
+
+def test_missing_inception_weights_name_the_file_and_the_address(hub):
+    with pytest.raises(MetricUnavailable) as error: inception_file()
+    assert str(hub) in str(error.value) and 'https://' in str(error.value)
+
+def test_damaged_inception_weights_are_never_opened(hub, monkeypatch):
+    hub.write_bytes(b'half of a file')
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: pytest.fail('opened'))
+    with pytest.raises(MetricUnavailable, match='damaged'): inception_file()
+
+def test_inception_weights_that_hold_code_are_refused(hub, monkeypatch):
+    import hashlib, lm4lv.metrics as metrics
+    class Attack:
+        def __reduce__(self): return (pytest.fail, ('unpickled',))
+    torch.save(dict(a=Attack()), hub)
+    name = f'weights-{hashlib.sha256(hub.read_bytes()).hexdigest()[:8]}.pth'
+    hub.rename(hub.with_name(name))
+    monkeypatch.setattr(metrics, 'INCEPTION', name)
+    with pytest.raises(MetricUnavailable, match='more than tensors'): inception_file()
+
+def test_rfid_of_too_few_pictures_is_refused(pair):
+    with pytest.raises(ValueError, match='2048'): rfid(*pair)
+
+def test_rfid_without_its_package_names_the_extra(monkeypatch):
+    import sys
+    monkeypatch.setitem(sys.modules, 'torch_fidelity', None)
+    many = torch.zeros(2049, 3, 2, 2)
+    with pytest.raises(MetricUnavailable, match=r'lm4lv\[fidelity\]'): rfid(many, many)

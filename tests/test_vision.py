@@ -164,3 +164,100 @@ def test_the_shipped_mae_reconstructs_test_photographs_with_32_db():
     report = evaluate_mae('default', 'builtin', count=48, crops=8)
     assert report['n'] == 48 and report['psnr'] >= 32 and report['skipped'] == {}
     json.dumps(report)
+
+# training: parts, losses, checkpoints of others, processes
+
+TINY = dict(image_size=16, patch_size=8, width=16, layers=1, heads=2, decoder_width=16, decoder_layers=1)
+
+def small(**more): return MAEConfig(**dict(TINY, fit=FitConfig(steps=4, batch=4, warmup=1, lr=1e-2, log_every=1), **more))
+
+def changed(before, after): return {k for k, v in after.items() if not torch.equal(v, before[k])}
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(tmp_path/'mae')
+    return str(tmp_path/'mae')
+
+@pytest.mark.parametrize('parts', [('decoder',), ('encoder',), ('encoder', 'decoder')])
+def test_exactly_the_named_parts_are_trained(folder, parts):
+    before = MAE.from_pretrained(folder).model.state_dict()
+    mae, _ = train_mae(small(stage='decoder', init=folder, parts=parts), progress=False)
+    moved = changed(before, mae.model.state_dict())
+    assert {('decoder' if k.startswith('decoder.') else 'encoder') for k in moved} == set(parts)
+    assert not any('position' in k or 'pos_embed' in k or 'mask_token' in k for k in moved)
+    scaled = (mae.feature_mean != 0).any()
+    assert scaled == ('encoder' in parts) # features that changed are measured again
+
+def test_what_transformers_saved_is_fine_tuned_at_its_own_size(tmp_path, theirs):
+    theirs.save_pretrained(tmp_path/'theirs') # as facebook/vit-mae-large lies on the hub: no feature scaling
+    before = MAE.from_pretrained(tmp_path/'theirs').model.state_dict()
+    mae, log = train_mae(small(stage='decoder', init=str(tmp_path/'theirs')), tmp_path/'mine', progress=False)
+    assert mae.image_size == 24 and all(k.startswith('decoder.') for k in changed(before, mae.model.state_dict()))
+    assert json.loads((tmp_path/'mine'/'card.json').read_text())['samples'] == 16
+    assert ViTMAEForPreTraining.from_pretrained(tmp_path/'mine').config.hidden_size == 32
+
+def test_the_perceptual_loss_adds_its_distance_and_reaches_the_decoder(folder):
+    from lm4lv.mae import Objective
+    from lm4lv.perception import lite_distance
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mae = MAE.from_pretrained(folder)
+    plain, _ = Objective(mae, small(stage='decoder'))(images)
+    full, _ = Objective(mae, small(stage='decoder', perceptual=.5))(images)
+    torch.testing.assert_close(full, plain + .5 * lite_distance(mae(images), images, 64).mean())
+    mae.model.decoder.requires_grad_(True)
+    full, _ = Objective(mae, small(stage='decoder', perceptual=.5))(images)
+    gradient, = torch.autograd.grad(full - Objective(mae, small(stage='decoder'))(images)[0], mae.model.decoder.decoder_pred.weight)
+    assert gradient.abs().sum() > 0
+
+def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder, monkeypatch):
+    import sys, lm4lv.perception as perception
+    from lm4lv.metrics import MetricUnavailable
+    perception.lite_network.cache_clear()
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
+    with pytest.raises(MetricUnavailable, match='perception'): train_mae(small(stage='decoder', init=folder, perceptual=.1), progress=False)
+
+@pytest.mark.parametrize('bad,word', [(dict(parts=('nose',)), 'nose'), (dict(parts=()), 'parts'), (dict(loss='l3'), 'l3'),
+    (dict(stage='pretrain', perceptual=.1), 'stage=decoder'), (dict(stage='pretrain', parts=('encoder',)), 'stage=decoder'), (dict(heads=3), 'multiple of heads')])
+def test_a_mae_setting_of_another_stage_is_an_error(bad, word):
+    with pytest.raises(ValueError, match=word): train_mae(small(**bad), progress=False)
+
+def stop_at(step):
+    def stop(entry):
+        if entry['step'] >= step: raise KeyboardInterrupt
+    return stop
+
+@pytest.mark.parametrize('more', [dict(), dict(stage='decoder', parts=('encoder', 'decoder'), feature_noise=.1)])
+def test_a_stopped_mae_ends_with_the_same_bits(folder, tmp_path, more):
+    def config(out):
+        made = small(init=folder if more else None, **more)
+        made.fit.out, made.fit.save_every = out, 2
+        return made
+    whole, _ = train_mae(config(None), progress=False)
+    with pytest.raises(KeyboardInterrupt): train_mae(config(str(tmp_path/'out')), on_log=stop_at(3), progress=False)
+    again, _ = train_mae(config(str(tmp_path/'out')), progress=False)
+    assert changed(whole.model.state_dict(), again.model.state_dict()) == set()
+    assert torch.equal(whole.feature_mean, again.feature_mean)
+
+def test_two_processes_train_the_mae_that_one_trains(tmp_path): # some 20 s: two processes load torch and transformers
+    import os, socket, subprocess, sys
+    from conftest import ROOT
+    settings = ['image_size=16', 'width=16', 'layers=1', 'heads=2', 'decoder_width=16', 'decoder_layers=1', 'steps=4', 'batch=4', 'warmup=1',
+                'unmasked=1', 'log_every=1'] # nothing random within a step: the sums are the same, but for rounding
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port), '-m', 'lm4lv.cli',
+                           'train-mae', *settings, '--save', str(tmp_path/'two')], env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    one, _ = train_mae(MAEConfig(**TINY, unmasked=1., fit=FitConfig(steps=4, batch=4, warmup=1, lr=1e-3, log_every=1)), progress=False)
+    two = MAE.from_pretrained(tmp_path/'two').model.state_dict()
+    for key, value in one.model.state_dict().items(): torch.testing.assert_close(value, two[key], atol=1e-4, rtol=1e-3)
+
+def test_a_report_keeps_its_old_keys_and_gains_the_perceptual_ones():
+    torch.manual_seed(0)
+    report = evaluate_mae(new_mae(16, 8, 16, 1, 2, 16, 1).eval(), count=6, crops=2)
+    assert {'psnr', 'psnr_ci', 'ssim', 'ssim_ci', 'n', 'images', 'crops', 'size', 'seed', 'skipped'} <= report.keys()
+    assert report['lite_distance'] > 0 and 'lite_frechet' in report['unavailable']
+    json.dumps(report)
