@@ -19,7 +19,7 @@ from .loop import FitConfig, fit, show_log, trained, write_json
 from .mae import WithIndex
 from .model import LM4LV
 from .photos import Photos, to_image
-from .vision import load_eye
+from .vision import MAE, load_eye
 
 # %% ../nbs/09_training.ipynb #f9759c88
 @dataclass
@@ -101,9 +101,11 @@ def choose_parts(model: LM4LV, config: TrainConfig):
         raise ValueError(f"parts {wrong[0]!r}: expected some of {', '.join(PARTS)}")
     if 'decoder' in config.parts and not config.pixel:
         raise ValueError('parts: no loss reaches the decoder; set pixel=1 for one on the decoded pictures, or leave it out')
+    if (eye_parts := {'encoder', 'decoder'} & set(config.parts)) and not isinstance(model.vision, MAE):
+        raise ValueError(f'parts {sorted(eye_parts)[0]!r}: only a MAE can be trained along, not {config.vision!r}; leave it out')
     model.requires_grad_(False)
     if 'lora' in config.parts and not model.llm.lora: model.llm.add_lora(config.lora_rank, config.lora_alpha)
-    eye = model.vision.model if {'encoder', 'decoder'} & set(config.parts) else None
+    eye = model.vision.model if eye_parts else None
     chosen = dict(adapter=lambda: model.adapters.adapter.parameters(), deadapter=lambda: model.adapters.deadapter.parameters(),
                   task_tokens=lambda: (model.tasks.bank[task] for task in config.tasks),
                   encoder=lambda: _moving(eye.vit), decoder=lambda: _moving(eye.decoder),

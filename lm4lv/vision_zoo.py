@@ -148,10 +148,11 @@ class VQEye(Eye):
         return cls(model, size, config.get('scaling')).eval().requires_grad_(False)
 
 def diffusers_vq(name: str):
-    "A VQModel of diffusers, by hub name or folder."
+    "A VQModel of diffusers, by folder or hub name; of a pipeline's repository name the part too, as in owner/name/vqvae."
     try: from diffusers import VQModel
     except ImportError as error: raise ValueError(f'vq:{name}: needs its extra: pip install "lm4lv[vq]"') from error
-    try: return VQModel.from_pretrained(name)
+    source, part = name.rsplit('/', 1) if name.count('/') == 2 and not Path(name).exists() else (name, None)
+    try: return VQModel.from_pretrained(source, subfolder=part)
     except Exception as error:
         raise ValueError(f'no VQ eye at {name!r} ({str(error).splitlines()[0]}); expected "default", a folder with eye.json, '
                          'or a diffusers VQModel by folder or hub name (which needs a network once)') from error
@@ -193,7 +194,6 @@ class BEiTEye(Eye):
 
 def beit_eye(name: str | Path, decoder_width: int = 512, decoder_layers: int = 4) -> BEiTEye:
     "The encoder of any BEiT checkpoint, such as microsoft/beit-base-patch16-224, with a decoder still to be trained."
-    from transformers import BeitModel
     try: encoder = load_beit(name)
     except Exception as error:
         raise ValueError(f'no BEiT at {str(name)!r} ({str(error).splitlines()[0]}); expected a folder or a hub name (which needs a network once)') from error
