@@ -158,6 +158,7 @@ def run_series(
     say: callable = print, progress: bool = True,
 ) -> list[dict]: # the rows
     "Train and measure variants, seed by seed."
+    if config.fit.seed: raise ValueError(f'setting seed={config.fit.seed}: a series has the seeds 0, 1, ...; say how many, as in --seeds 3')
     test, rows = dict(images=str(images), count=count, crops=crops), []
     for seed in range(seeds):
         seeded = dataclasses.replace(config, fit=dataclasses.replace(config.fit, seed=seed))

@@ -1,5 +1,5 @@
 "Each variant changes what it says and nothing else; series resume; results files are safe."
-import dataclasses, json
+import dataclasses, json, os, subprocess, sys
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +20,7 @@ from lm4lv.mae import new_mae
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
 from lm4lv.verdicts import CLAIMS, MINIMUM, Claim, all_variants, forest, gain, judge, numbers, page
+from conftest import ROOT
 from families import write_llm
 
 @pytest.fixture(scope='module')
@@ -410,3 +411,35 @@ def test_the_page_has_a_line_for_each_claim():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.))
     assert len(page(CLAIMS, rows).splitlines()) == len(CLAIMS) + 2
     assert len(forest(CLAIMS, rows).axes[0].get_yticks()) == sum(bool(numbers(c, rows)[0]) for c in CLAIMS)
+
+# the command
+
+@pytest.fixture(scope='module')
+def command(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('cwd')
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
+    def run(*arguments):
+        return subprocess.run([sys.executable, '-m', 'lm4lv.cli', 'ablate', *map(str, arguments)], cwd=folder, env=env,
+                              capture_output=True, text=True, timeout=120)
+    return run
+
+def test_the_command_writes_rows_and_prints_a_table(command, base, tmp_path):
+    settings = ['steps=2', 'batch=4', 'warmup=1', 'warm_start=0', 'llm_dtype=float32', f"llm={base/'llm'}", f"vision={base/'mae'}"]
+    arguments = ['mlp,linear', '--images', base/'photos', '--test-images', base/'photos', '--seeds', 2, '--count', 4, '--crops', 1,
+                 '--out', tmp_path/'runs', '--json', tmp_path/'rows.json', *settings]
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert '| 8 × 2 |' in done.stdout and 'mlp, denoise, seed 1' in done.stderr
+    assert [(r['name'], r['seed']) for r in read_results(tmp_path/'rows.json')] == [('linear', 0), ('mlp', 0), ('linear', 1), ('mlp', 1)]
+    assert ', seed' not in command(*arguments).stderr # nothing is made twice
+
+@pytest.mark.parametrize('arguments,words', [
+    (['nope'], ("no ablation 'nope'", 'random-llm', 'eye-beit')), (['mlp', 'stepz=3'], ("'stepz=3'", 'steps')),
+    (['mlp', 'tasks=denoise,flip'], ('one task',)), (['mlp', 'seed=3'], ('--seeds',)), (['mlp', 'tasks=dehaze'], ('dehaze', 'denoise'))])
+def test_what_cannot_be_done_is_one_line(command, arguments, words):
+    done = command(*arguments)
+    lines = [line for line in done.stderr.strip().splitlines() if 'seed 0' not in line]
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith('lm4lv: error: '), done.stderr
+    assert all(word in lines[0] for word in words)
+
+def test_help_has_an_example(command): assert 'lm4lv ablate lm4lv,random-llm' in ' '.join(command('--help').stdout.split())
