@@ -7,6 +7,7 @@ __all__ = ['Adapters', 'fit_deadapter', 'TaskTokens']
 
 # %% ../nbs/05_adapters.ipynb #80e484b7
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 # %% ../nbs/05_adapters.ipynb #2a1acccf
@@ -27,9 +28,17 @@ class Adapters(nn.Module):
         "Visual tokens as vectors for the language model: (..., H)."
         return self.adapter(features)
 
-    def leave(self, hidden): # (..., H)
+    def leave(self, hidden, before=None): # (..., H); a head may also look at the same places of the picture `before`: (..., D)
         "The language model's vectors as visual tokens: (..., D)."
         return self.deadapter(hidden.to(self.deadapter.weight.dtype))
+
+    def error(self, hidden, features, before=None): # (n, H), (n, D)
+        "What is trained: the mean squared error of visual tokens."
+        return F.mse_loss(self.leave(hidden, before), features)
+
+    def fit(self, hidden, features, before=None): # (n, H), (n, D)
+        "Start the de-adapter by least squares."
+        fit_deadapter(self, hidden, features)
 
 # %% ../nbs/05_adapters.ipynb #c5eed03e
 @torch.no_grad()

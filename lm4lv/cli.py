@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'IMAGES', 'JSON', 'CHECKPOINT', 'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae',
-           'bench', 'main']
+           'ablate', 'bench', 'main']
 
 # %% ../nbs/20_cli.ipynb #fee5aa95
 import os, sys
@@ -248,6 +248,32 @@ def evaluate_mae(
     if found: typer.echo(', '.join(found))
     for key, reason in report['unavailable'].items(): _say(f'no {key}: {reason}')
     _write(json_file, report)
+
+# %% ../nbs/20_cli.ipynb #7735c387
+@app.command()
+def ablate(
+    names: str = typer.Argument(..., metavar='NAME', help="What to change: lm4lv (nothing), random-llm, mlp, ... with commas between, or 'all'."),
+    values: Optional[List[str]] = typer.Argument(None, help='Settings of all rows, such as steps=1000 tasks=rotate.'),
+    images: Optional[str] = typer.Option(None, help="Photographs to train on: a folder, 'builtin' or 'imagenette'."),
+    test_images: str = typer.Option('builtin', help='Photographs to measure on.'),
+    seeds: int = typer.Option(1, min=1, help='Seeds 0, 1, ...'),
+    count: int = typer.Option(96, help='Crops to measure on; 0 for all.'), crops: int = typer.Option(16, help='Crops from each photograph.'),
+    out: Path = typer.Option('runs/ablations', help='Folder for checkpoints; a stopped series resumes.'),
+    json_file: Path = typer.Option('ablations.json', '--json', help='Rows are added to this file; those that are there are not made again.'),
+):
+    """Change one thing about LM4LV, train it, and measure what that costs: ablations, experts, other eyes.
+
+    Example: lm4lv ablate lm4lv,random-llm --images photos --seeds 3 steps=1000 --json ablations.json
+    """
+    from lm4lv.comparisons import find_variants, reference, run_series, table
+    from lm4lv.training import set_values
+    from lm4lv.verdicts import all_variants
+    chosen, config = find_variants(names, all_variants()), reference()
+    if images: config.images = images
+    set_values(config, values or [])
+    rows = run_series(chosen, config, json_file, seeds, test_images, count, crops, out, _say)
+    typer.echo(table(rows, config.tasks[0]))
+    _say(f'wrote {json_file}')
 
 # %% ../nbs/20_cli.ipynb #66d86e67
 @app.command()

@@ -25,7 +25,7 @@ class _Writer:
     def __init__(self, tokenizer, num_tokens, stop, most):
         self.tokenizer, self.num_tokens, self.stop, self.most = tokenizer, num_tokens, stop, most
         self.ids, self.row, self.drawn, self.text, self.done, self.finished = [], [], [], '', False, False
-        self.drawing = False
+        self.drawing, self.before = False, None # the visual tokens of the picture before
 
     def word(self, token):
         "Take a text token."
@@ -48,7 +48,7 @@ class _Writer:
         self.row.append(vector)
         if len(self.row) == self.num_tokens:
             self.drawn.append(torch.stack(self.row))
-            self.row, self.drawing = [], False
+            self.row, self.drawing, self.before = [], False, self.drawn[-1]
 
     def answer(self, vision):
         "The finished answer; pictures that were cut off by a limit are left out."
@@ -79,6 +79,8 @@ def generate(
     batch = model.compile(items, generate=True, left=True)
     writers = [_Writer(tokenizer, N, '###' if model.template == 'official' else None, max_pictures) for _ in items]
     features = model.vision.encode(images) if len(images) else images.new_zeros(0, N, model.vision.feature_dim)
+    for writer, seen in zip(writers, features.split([len(item['images']) for item in items])):
+        writer.before = seen[-1] if len(seen) else features.new_zeros(N, features.shape[-1])
     vectors, mask = model.embed(batch, features), batch.mask
     if force_image:
         opening = model.llm.embed(torch.tensor(tokenizer(OPEN, add_special_tokens=False).input_ids, device=vectors.device))
@@ -115,7 +117,8 @@ def _step(model, writers, hidden, temperature, rng, on_token):
             writers[i].word(token)
             if on_token: on_token(i, 'word', token)
     if visual:
-        features = model.adapters.leave(hidden[visual])
+        before = torch.stack([writers[i].before[len(writers[i].row)] for i in visual])
+        features = model.adapters.leave(hidden[visual], before)
         vectors[visual] = model.adapters.enter(features)
         for i, feature in zip(visual, features):
             writers[i].feature(feature)

@@ -167,13 +167,14 @@ class Layers:
     def __init__(self, base): # transformers' LlamaModel
         config = base.config
         self.base, self.eps = base, config.rms_norm_eps
-        self.heads, self.groups, self.head_dim = config.num_attention_heads, config.num_key_value_heads, base.layers[0].self_attn.head_dim
-        self.joined = []
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
+        self.joined, self.norms = [], []
 
     def join(self):
         "Join the matrices of every layer, anew if the model was moved or rounded meanwhile."
-        first = self.base.layers[0].self_attn.q_proj.weight
-        if self.joined and self.joined[0][0].weight.data_ptr() == first.data_ptr(): return
+        first = [l.self_attn.q_proj.weight.data_ptr() for l in self.base.layers[:1]]
+        if [p[0].weight.data_ptr() for p in self.joined[:1]] == first: return
         self.joined = [(Product(join([l.self_attn.q_proj, l.self_attn.k_proj, l.self_attn.v_proj])), Product(l.self_attn.o_proj.weight),
                         Product(join([l.mlp.gate_proj, l.mlp.up_proj])), Product(l.mlp.down_proj.weight)) for l in self.base.layers]
         self.norms = [(l.input_layernorm.weight, l.post_attention_layernorm.weight) for l in self.base.layers]
@@ -183,13 +184,22 @@ class Layers:
         "Whether a model is LLaMA-style, without biases or LoRA, with plain attention, and not sharded."
         config = base.config
         return (config.model_type == 'llama' and config.hidden_act == 'silu' and not config.attention_bias
-                and not config.mlp_bias and all(type(m) is torch.nn.Linear and type(m.weight.data) is torch.Tensor for m in (
-                    base.layers[0].self_attn.q_proj, base.layers[0].self_attn.o_proj, base.layers[0].mlp.up_proj)))
+                and not config.mlp_bias and all(type(m) is torch.nn.Linear and type(m.weight.data) is torch.Tensor for l in base.layers[:1]
+                        for m in (l.self_attn.q_proj, l.self_attn.o_proj, l.mlp.up_proj)))
 
     def norm(self, x, weight):
         "Scale to unit root mean square."
         if torch.is_grad_enabled(): return _Norm.apply(x, weight, self.eps)
         return F.rms_norm(x, weight.shape, weight, self.eps)
+
+    def turns(self, x, positions): # (B, T, H), (B, T) -> cosines and signed sines, (B, 1, T, D) each
+        "By how much each position turns its queries and keys."
+        cos, sin = (a[:, None] for a in self.base.rotary_emb(x, positions))
+        return cos, torch.cat([-sin[..., :sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2:]], -1)
+
+    def seen(self, T, past, mask, like, explicit): # as `visible`, which see
+        "Who may look at whom: each position at itself and at the earlier ones."
+        return visible(T, past, mask, like, explicit)
 
     def attend(self, i, x, angles, mask, cache, only=None):
         "Each position asks the earlier ones."
@@ -218,9 +228,8 @@ class Layers:
         self.join()
         T, past = x.shape[1], cache.length if cache is not None else 0
         if positions is None: positions = torch.arange(past, past + T, device=x.device)[None]
-        cos, sin = (a[:, None] for a in self.base.rotary_emb(x, positions))
-        angles = cos, torch.cat([-sin[..., :sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2:]], -1)
-        mask = visible(T, past, mask, x, explicit=torch.is_grad_enabled() or only is not None)
+        angles = self.turns(x, positions)
+        mask = self.seen(T, past, mask, x, torch.is_grad_enabled() or only is not None)
         last = len(self.norms) - 1
         for i, (before, between) in enumerate(self.norms):
             some = only if i == last else None
@@ -228,6 +237,7 @@ class Layers:
             if some is not None: x, mask = x[:, some], mask if mask is None else mask[..., some, :]
             x = x + self.attend(i, found, angles, mask, cache, some)
             x = x + self.think(i, self.norm(x, between))
+        if only is not None and not self.norms: x = x[:, only] # a model that was left no layer
         return self.norm(x, self.base.norm.weight)
 
 def visible(

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .adapters import Adapters, TaskTokens, fit_deadapter
+from .adapters import Adapters, TaskTokens
 from .conversations import Batch, compile_item, make_batch, restoration
 from .degradations import Pairs
 from .llm import FrozenLLM, fingerprint, load_llm, load_tokenizer
 from .loop import write_json
-from .vision import MAE, WEIGHTS
+from .vision import MAE, WEIGHTS, load_eye
 
 # %% ../nbs/07_next_element.ipynb #81673a69
 @dataclass
@@ -102,11 +102,18 @@ class LM4LV(nn.Module):
         with torch.set_grad_enabled(trainable and torch.is_grad_enabled()): features = self.vision.encode(images)
         hidden = self.hidden(batch, noisy_answers(features, batch, input_noise))
         logits = self.llm.logits(self.at(hidden, batch.text_from, batch).to(self.llm.dtype))
-        guess = self.adapters.leave(self.at(hidden, batch.visual_from, batch))
+        out, before = self.at(hidden, batch.visual_from, batch), self.before(batch, features)
         text = F.cross_entropy(logits, batch.text_to) if len(logits) else logits.sum()
-        visual = F.mse_loss(guess, features.detach().flatten(0, 1)[batch.visual_to]) if len(guess) else guess.sum()
-        drawn = self.pixel_error(guess, images, batch) if pixel and len(guess) else visual.new_zeros(())
+        visual = (self.adapters.error(out, features.detach().flatten(0, 1)[batch.visual_to], before) if len(out)
+                  else self.adapters.leave(out, before).sum())
+        drawn = self.pixel_error(self.adapters.leave(out, before), images, batch) if pixel and len(out) else visual.new_zeros(())
         return Loss(text + visual + pixel * drawn, text, visual, drawn)
+
+    def before(self, batch, features): # (P, N, D) -> (n, D)
+        "For each supervised visual token that of the same place in its conversation's picture before, or zeros."
+        rows, T = batch.visual_to - self.vision.num_tokens, batch.ids.shape[1]
+        same = (rows >= 0) & (batch.visual[rows] // T == batch.visual[batch.visual_to] // T)
+        return features.flatten(0, 1)[rows] * same[:, None]
 
     def pixel_error(self, guess, images, batch):
         "Mean absolute error of the supervised pictures, decoded from guessed features."
@@ -127,21 +134,22 @@ class LM4LV(nn.Module):
         "Squared error of each visual token of each answer, teacher-forced."
         batch, images = self.pair_batch(pairs)
         features = self.vision.encode(images)
-        guess = self.adapters.leave(self.at(self.hidden(batch, features), batch.visual_from, batch))
+        guess = self.adapters.leave(self.at(self.hidden(batch, features), batch.visual_from, batch), self.before(batch, features))
         error = (guess - features.flatten(0, 1)[batch.visual_to]).pow(2).mean(-1)
         return error.view(len(pairs.params), -1)
 
     @torch.no_grad()
     def warm_start(self, pairs: Pairs, part: int = 16):
         "Fit the de-adapter to the untrained model's output vectors by least squares."
-        xs, ys = [], []
+        xs, ys, before = [], [], []
         for i in range(0, len(pairs.params), part):
             some = Pairs(pairs.input[i:i + part], pairs.target[i:i + part], pairs.params[i:i + part])
             batch, images = self.pair_batch(some)
             features = self.vision.encode(images)
             xs.append(self.at(self.hidden(batch, features), batch.visual_from, batch))
             ys.append(features.flatten(0, 1)[batch.visual_to])
-        fit_deadapter(self.adapters, torch.cat(xs), torch.cat(ys))
+            before.append(self.before(batch, features))
+        self.adapters.fit(torch.cat(xs), torch.cat(ys), torch.cat(before))
 
     def config(self) -> dict:
         "What a checkpoint must say about the models it was trained with."
@@ -182,7 +190,7 @@ class LM4LV(nn.Module):
         config = read_config(folder)
         llm = llm or load_llm(config['llm'], dtype, device)
         own = folder/config['vision'] # an eye that was trained along lies in the checkpoint
-        vision = vision or MAE.from_pretrained(own if (own/'config.json').exists() else config['vision']).to(device)
+        vision = vision or load_eye(own if (own/'config.json').exists() else config['vision']).to(device)
         if config.get('lora') and not llm.lora: llm.add_lora(**config['lora'])
         model = cls(llm, vision, config['tasks'], config['task_length'], config['template'], config['vision']).to(device)
         _check(model.config(), config, folder)

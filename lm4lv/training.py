@@ -19,7 +19,7 @@ from .loop import FitConfig, fit, show_log, trained, write_card
 from .mae import WithIndex
 from .model import LM4LV
 from .photos import Photos, to_image
-from .vision import MAE
+from .vision import MAE, load_eye
 
 # %% ../nbs/09_training.ipynb #f9759c88
 @dataclass
@@ -31,7 +31,7 @@ class TrainConfig:
     missing: str = 'error' # at an item whose picture is missing: error or skip
     tasks: tuple = ('denoise',) # each sample gets one of them at random
     llm: str = DEFAULT
-    vision: str = 'default' # a MAE: 'default', a folder or a hub name
+    vision: str = 'default' # a MAE: 'default', a folder or a hub name; other eyes as vq:... or beit:...
     init: str | None = None # a checkpoint to start from, else anew
     parts: tuple = ('adapter', 'deadapter', 'task_tokens') # what is trained; also encoder, decoder, lora
     lora_rank: int = 32
@@ -101,9 +101,11 @@ def choose_parts(model: LM4LV, config: TrainConfig):
         raise ValueError(f"parts {wrong[0]!r}: expected some of {', '.join(PARTS)}")
     if 'decoder' in config.parts and not config.pixel:
         raise ValueError('parts: no loss reaches the decoder; set pixel=1 for one on the decoded pictures, or leave it out')
+    if (eye_parts := {'encoder', 'decoder'} & set(config.parts)) and not isinstance(model.vision, MAE):
+        raise ValueError(f'parts {sorted(eye_parts)[0]!r}: only a MAE can be trained along, not {config.vision!r}; leave it out')
     model.requires_grad_(False)
     if 'lora' in config.parts and not model.llm.lora: model.llm.add_lora(config.lora_rank, config.lora_alpha)
-    eye = model.vision.model if {'encoder', 'decoder'} & set(config.parts) else None
+    eye = model.vision.model if eye_parts else None
     chosen = dict(adapter=lambda: model.adapters.adapter.parameters(), deadapter=lambda: model.adapters.deadapter.parameters(),
                   task_tokens=lambda: (model.tasks.bank[task] for task in config.tasks),
                   encoder=lambda: _moving(eye.vit), decoder=lambda: _moving(eye.decoder),
@@ -166,7 +168,10 @@ def next_element_loss(input_noise: float = 0.0, pixel: float = 0.0) -> callable:
         return loss.total, dict(text=loss.text.detach(), visual=loss.visual.detach(), **({'pixel': loss.pixel.detach()} if pixel else {}))
     return loss_fn
 
-def build(config: TrainConfig) -> LM4LV:
+def build(
+    config: TrainConfig,
+    change: callable = None, # FrozenLLM -> FrozenLLM, before the model is built around it
+) -> LM4LV:
     "The model that a config describes, ready to be trained."
     if not config.tasks: raise ValueError('tasks: expected at least one')
     if config.llm_dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
@@ -174,12 +179,13 @@ def build(config: TrainConfig) -> LM4LV:
     torch.manual_seed(config.fit.seed)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     llm = load_llm(config.llm, best_dtype(device) if config.llm_dtype == 'auto' else getattr(torch, config.llm_dtype))
+    if change: llm = change(llm)
     if config.init:
-        model = LM4LV.from_pretrained(config.init, llm, None if config.vision == 'default' else MAE.from_pretrained(config.vision))
+        model = LM4LV.from_pretrained(config.init, llm, None if config.vision == 'default' else load_eye(config.vision))
         missing = set(config.tasks) - set(model.tasks.names)
         if missing: raise ValueError(f'{config.init}: no task tokens for {", ".join(sorted(missing))}')
     else:
-        model = LM4LV(llm, MAE.from_pretrained(config.vision), list(config.tasks), config.task_length, config.template, config.vision)
+        model = LM4LV(llm, load_eye(config.vision), list(config.tasks), config.task_length, config.template, config.vision)
     return choose_parts(model, config)
 
 def training_data(config: TrainConfig, size: int) -> tuple: # data set and collate function, for `fit`
@@ -193,10 +199,12 @@ def train(
     config: TrainConfig,
     save: str | Path | None = None, # folder for what was trained, with a card
     on_log: callable = None, progress: bool = True,
+    model = None, # what to train, if not what `build` makes of the config
 ) -> tuple: # the model and its log
     "Train adapters and task tokens, or what `config.parts` names; resumes from the newest checkpoint in `config.fit.out`."
-    model = build(config)
-    before = model.llm.fingerprint()
+    model = model if model is not None else build(config)
+    llm = getattr(model, 'llm', None) # a control may do without
+    before = llm.fingerprint() if llm else None
     data, collate = training_data(config, model.vision.image_size)
     if config.warm_start and not config.init and not config.items:
         model.warm_start(Pairs(**collate([data[i] for i in range(config.warm_start)])))
@@ -204,7 +212,7 @@ def train(
     if progress: print(describe(model))
     log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
               unused=len(config.tasks) > 1 or bool(config.items)) # task tokens that a batch does not draw
-    if model.llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
+    if llm and llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)
     return model, log

@@ -40,7 +40,7 @@ def loss_fn(model, batch):
 
 def run(kind, config, pause=0, **more):
     model = network(kind)
-    return model, fit(model, (Poisoned if kind == 'poisoned' else Numbers)(pause), loss_fn, config, progress=False, **more)
+    return model, fit(model, (Poisoned if kind == 'poisoned' else Numbers)(pause), loss_fn, config, progress=False, unused=kind == 'bank', **more)
 
 if __name__ == '__main__':
     kind, out, result, *settings = sys.argv[1:]
