@@ -7,7 +7,7 @@ from conftest import ROOT
 from course_answers import WRONG
 
 pytest.importorskip('nbgrader')
-from lm4lv import classroom
+from lm4lv import classroom, grading
 
 SOURCES = ROOT/'nbs'/'exercises'
 NAMES = classroom.assignments(SOURCES)
@@ -119,7 +119,7 @@ def graded(course, tmp_path_factory):
     (room/'nobody'/f'{name} (1).ipynb').write_text('{}')
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('1 + 1')]), room/'nobody'/'notes.ipynb')
     out = room.parent/'marks'
-    return {m.student: m for m in classroom.grade(room, out, SOURCES, seconds=20)}, out
+    return {m.student: m for m in grading.grade(room, out, SOURCES, seconds=20)}, out
 
 EXPECTED = {'full marks': ('graded', 10), 'empty': ('empty', 0), 'wrong': ('graded', 5), 'crash': ('crashed', 0), 'endless': ('time limit', 7),
             'typo': ('graded', 7), 'essay': ('no notebook', 0), 'nobody': ('missing', 0)}
@@ -154,18 +154,18 @@ def test_a_submission_that_ignores_its_limits_is_ended(course, tmp_path):
     notebook = nbformat.read(course/'release'/'1_mae'/'1_mae.ipynb', 4)
     notebook.cells = cells + notebook.cells
     nbformat.write(notebook, tmp_path/'x.ipynb')
-    mark = classroom.grade_one(course, tmp_path/'x.ipynb', 'x', '1_mae', seconds=60, whole=8)
+    mark = grading.grade_one(course, tmp_path/'x.ipynb', 'x', '1_mae', seconds=60, whole=8)
     assert mark.status == 'time limit' and mark.score == 0 and '8 s in all' in mark.note
 
 def test_a_written_answer_waits_for_a_person():
-    assert classroom.points(SOURCES/'6_ablation.ipynb') == (10, 5)
+    assert grading.points(SOURCES/'6_ablation.ipynb') == (10, 5)
 
 def test_errors_say_what_to_do(tmp_path, capsys):
     for folder, words in ((tmp_path/'none', 'no such folder'), (tmp_path, 'a folder for each student')):
-        with pytest.raises(classroom.ClassroomError, match=words): classroom.grade(folder, tmp_path/'out', SOURCES)
-    with pytest.raises(SystemExit) as stop: classroom.main(['grade'])
+        with pytest.raises(classroom.ClassroomError, match=words): grading.grade(folder, tmp_path/'out', SOURCES)
+    with pytest.raises(SystemExit) as stop: grading.main([])
     assert stop.value.code == 2 and 'make grade DIR=' in capsys.readouterr().err
     (tmp_path/'ada').mkdir(); shutil.copy(SOURCES/'1_mae.ipynb', tmp_path/'ada')
     (tmp_path/'kept').mkdir(); (tmp_path/'kept'/'gradebook.db').write_text('')
-    with pytest.raises(classroom.ClassroomError, match='given by hand'): classroom.grade(tmp_path, tmp_path/'kept', SOURCES)
+    with pytest.raises(classroom.ClassroomError, match='given by hand'): grading.grade(tmp_path, tmp_path/'kept', SOURCES)
     with pytest.raises(classroom.ClassroomError, match='root of the repository'): classroom.handout(tmp_path/'h', tmp_path)
