@@ -42,7 +42,7 @@ WRONG = {
         ('visual_loss', '.pow(2).mean()', '.pow(2).sum(-1).mean()', 'visual_check', 'summed over the width'),
         ('loss', 'hidden[batch.visual_from]', 'hidden[batch.visual_from + 1]', 'loss_check', 'already seen them'),
         ('loss', '[batch.visual_to])', '[batch.visual_to - model.vision.num_tokens])', 'loss_check', 'noisy pictures'),
-        ('loss', 'model.embed(batch, features), batch.mask)', 'model.embed(batch, features))', 'loss_check', 'is the mask used'),
+        ('loss', 'hidden[batch.text_from]', 'hidden[batch.text_from + 1]', 'loss_check', 'must be taken at `text_from`'),
         ('leaks', '[:k + 1]', '[:k]', 'leaks_check', 'the very token'),
         ('leaks', 'range(len(tokens))', 'range(1)', 'leaks_check', 'only the last guess'),
     ],
