@@ -6,7 +6,7 @@
 __all__ = ['KEPT', 'PAGE', 'Mark', 'points', 'grade_one', 'submissions', 'grade', 'write_marks', 'measure', 'main']
 
 # %% ../nbs/21a_grading.ipynb #eec18f48
-import csv, html, os, re, shutil, site, subprocess, sys, tempfile, time
+import csv, html, os, re, shutil, site, subprocess, sys, tempfile, time, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from .classroom import ClassroomError, assignments, convert, fail_clearly, prepare
@@ -160,7 +160,8 @@ def _keep(scores, root, keep, student, name):
     from nbgrader.api import Gradebook
     for step in ('submitted', 'autograded', 'feedback'):
         shutil.copytree(root/step/'student'/name, keep/step/student/name, dirs_exist_ok=True)
-    with Gradebook(f"sqlite:///{keep/'gradebook.db'}") as book:
+    with warnings.catch_warnings(), Gradebook(f"sqlite:///{keep/'gradebook.db'}") as book:
+        warnings.simplefilter('ignore') # of SQLAlchemy, on nbgrader's own queries
         book.update_or_create_student(student)
         book.update_or_create_submission(name, student)
         for check, (score, waits, _) in scores.items():
