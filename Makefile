@@ -47,7 +47,7 @@ course: $(VENV)/.classroom
 	$(BIN)/python -m lm4lv.classroom release course
 
 grade: $(VENV)/.classroom
-	$(BIN)/python -m lm4lv.grading "$(DIR)" $(if $(OUT),"$(OUT)")
+	$(BIN)/python -m lm4lv.grading "$(DIR)" "$(OUT)" "$(or $(LIMIT),300)"
 
 handout: $(VENV)/.classroom
 	$(BIN)/python -m lm4lv.classroom handout handout

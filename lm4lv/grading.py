@@ -234,13 +234,15 @@ def measure(
     write_json(path, dict(command='python -m lm4lv.grading measure', cores=os.cpu_count(), assignments=rows))
 
 def main(arguments: list | None = None):
-    "`python -m lm4lv.grading FOLDER [OUT]`, or `measure`."
+    "`python -m lm4lv.grading FOLDER [OUT [SECONDS]]`, or `measure`."
     first, *more = (sys.argv[1:] if arguments is None else arguments) or ['']
     if first == 'inside': return _inside(Path(more[0]), more[1], int(more[2]))
     if first == 'measure': return measure(*more)
     def run():
         if not first: raise ClassroomError('name a folder of submissions, as in make grade DIR=submissions')
-        return grade(first, *more)
+        out, seconds = (more + ['', '300'][len(more):])[:2]
+        if not seconds.isdigit(): raise ClassroomError(f'time limit {seconds!r}: expected seconds, a whole number')
+        return grade(first, out or None, seconds=int(seconds), whole=3 * int(seconds))
     fail_clearly(run)
 
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -165,6 +165,8 @@ def test_errors_say_what_to_do(tmp_path, capsys):
         with pytest.raises(classroom.ClassroomError, match=words): grading.grade(folder, tmp_path/'out', SOURCES)
     with pytest.raises(SystemExit) as stop: grading.main([])
     assert stop.value.code == 2 and 'make grade DIR=' in capsys.readouterr().err
+    with pytest.raises(SystemExit): grading.main([str(tmp_path), '', 'soon'])
+    assert "time limit 'soon'" in capsys.readouterr().err
     (tmp_path/'ada').mkdir(); shutil.copy(SOURCES/'1_mae.ipynb', tmp_path/'ada')
     (tmp_path/'kept').mkdir(); (tmp_path/'kept'/'gradebook.db').write_text('')
     with pytest.raises(classroom.ClassroomError, match='given by hand'): grading.grade(tmp_path, tmp_path/'kept', SOURCES)
