@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
 
-.PHONY: help venv demo test lab bench readme clean
+.PHONY: help venv demo test lab bench course grade handout readme clean
 help:
 	@echo "make demo   restore held-out photographs with the shipped weights (first time: install)"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make test   export, clean, run every notebook and every test"
 	@echo "make bench  measure speed, as ratios"
+	@echo "make course the six assignments without solutions, into course/"
+	@echo "make grade  grade a folder of submissions: make grade DIR=submissions"
+	@echo "make handout one folder to install from without a network, into handout/"
 	@echo "make readme write README.md from nbs/index.ipynb"
 
 $(VENV)/.run: settings.ini setup.py tests/constraints.txt
@@ -35,6 +38,19 @@ lab: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	$(BIN)/lm4lv bench --json bench.json
+
+$(VENV)/.classroom: $(VENV)/.run
+	$(PIP) -e '.[classroom]'
+	touch $@
+
+course: $(VENV)/.classroom
+	$(BIN)/python -m lm4lv.classroom release course
+
+grade: $(VENV)/.classroom
+	$(BIN)/python -m lm4lv.grading "$(DIR)" "$(OUT)" "$(or $(LIMIT),300)"
+
+handout: $(VENV)/.classroom
+	$(BIN)/python -m lm4lv.classroom handout handout
 
 readme: $(VENV)/.dev
 	$(BIN)/python tests/make_readme.py
