@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY', 'Variant', 'build_variant', 'reference', 'find_variants', 'answers', 'detail', 'measure', 'run_variant',
-           'read_results', 'same', 'record', 'stands', 'settings_of', 'run_row', 'run_series', 'strip', 'show_row',
-           'sheet', 'interval', 'shown', 'compared', 'by_name', 'table', 'curves']
+           'read_results', 'same', 'record', 'stands', 'settings_of', 'digest', 'run_row', 'run_series', 'strip',
+           'show_row', 'sheet', 'interval', 'shown', 'compared', 'by_name', 'table', 'curves']
 
 # %% ../nbs/11b_comparisons.ipynb #8bb0bd01
 import copy, dataclasses, hashlib, json, shutil
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from PIL import Image
-from .degradations import Pairs, make_pairs
+from .degradations import Pairs, get_task, make_pairs
 from .evaluation import evaluation_seeds
 from .generation import restore
 from .loop import trained, write_json
@@ -66,10 +66,10 @@ def detail(images): # (B, 3, S, S) -> mean absolute difference of neighbouring p
     return sum(images.diff(dim=d).abs().mean() for d in (-1, -2)).item()
 
 def measure(model, pairs: Pairs, task: str) -> tuple: # numbers fit for JSON, and the pictures written
-    "PSNR and SSIM of a variant, of the input, and of the eye alone."
+    "PSNR and SSIM of a variant, of the input, and of the eye alone (in a spatial task: of the target, its ceiling)."
     written = answers(model, pairs.input, task)
     device = next(model.parameters()).device
-    seen = [model.vision(x.to(device)).clamp(0, 1).cpu() for x in (pairs.input, pairs.target)]
+    seen = [model.vision(x.to(device)).clamp(0, 1).cpu() for x in (pairs.target if get_task(task).spatial else pairs.input, pairs.target)]
     degraded = psnr(pairs.input, pairs.target)
     mild = degraded >= degraded.quantile(2 / 3) # the third that was spoiled least
     mean = lambda x, some=slice(None): psnr(x, pairs.target)[some].mean().item()
@@ -87,8 +87,9 @@ def run_variant(
     "Train one variant and measure it."
     if len(config.tasks) != 1 or config.items: raise ValueError('tasks: an ablation is of one task on photographs, such as tasks=denoise')
     model, config = build_variant(variant, config)
-    task, fit = config.tasks[0], config.fit
-    fit.log_every = fit.save_every = max(1, -(-fit.steps // points))
+    often = max(1, -(-config.fit.steps // points))
+    task, fit = config.tasks[0], dataclasses.replace(config.fit, log_every=often, save_every=often)
+    config = dataclasses.replace(config, fit=fit)
     pairs = make_pairs(photos, task, evaluation_seeds(0, len(photos)))
     def look(entry): entry['psnr'] = psnr(answers(model, pairs.input[:few], task), pairs.target[:few]).mean().item()
     size = sum(p.numel() for p in trained(model).values())
@@ -125,10 +126,17 @@ def stands(path: str | Path, row: dict) -> dict | None:
     return old if old and old['settings'] == row['settings'] else None
 
 def settings_of(config: TrainConfig, **more) -> dict:
-    "What makes a row comparable with another: everything but folders and progress."
-    found = dataclasses.asdict(config)
-    for key in ('out', 'tracker', 'workers', 'log_every', 'save_every', 'keep'): found['fit'].pop(key)
+    "The budget, and all settings but folders and progress that are not the usual ones, fit for JSON."
+    usual = dataclasses.asdict(TrainConfig())
+    found = {k: v for k, v in dataclasses.asdict(config).items() if v != usual[k]}
+    found['fit'] = {k: v for k, v in dataclasses.asdict(config.fit).items() if k in ('steps', 'batch', 'lr', 'seed')
+                    or k not in ('out', 'tracker', 'workers', 'log_every', 'save_every', 'keep') and v != usual['fit'][k]}
     return json.loads(json.dumps(dict(found, **more)))
+
+def digest(settings: dict, besides: tuple = ()) -> str:
+    "Settings, less some of them, as eight digits."
+    kept = dict({k: v for k, v in settings.items() if k not in besides}, fit={k: v for k, v in settings['fit'].items() if k not in besides})
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 def run_row(
     name: str, variant: Variant, config: TrainConfig, path: str | Path, # the results file
@@ -136,13 +144,14 @@ def run_row(
     out: str | Path, say: callable, progress: bool,
 ) -> dict:
     "One variant and seed: what is there, or trained, measured and recorded."
+    common = digest(settings_of(config, test=test), ('tasks', 'seed')) # rows of one series have it in common
     config = copy.deepcopy(dataclasses.replace(config, **variant.settings))
-    row = dict(name=name, task=config.tasks[0], seed=config.fit.seed, samples=config.fit.steps * config.fit.batch, settings=settings_of(config, test=test))
+    row = dict(name=name, task=config.tasks[0], seed=config.fit.seed, samples=config.fit.steps * config.fit.batch,
+               common=common, settings=settings_of(config, test=test))
     if old := stands(path, row): return old
     say(f"{name}, {row['task']}, seed {row['seed']}: {variant.what}")
     photos = Photos(test['images'], split='test', size=load_eye(config.vision).image_size, crops=test['crops']).spread(test['count'])
-    digest = hashlib.sha256(json.dumps(row['settings']).encode()).hexdigest()[:8]
-    config.fit.out = str(Path(out)/f"{row['task']}-{name}-{row['seed']}-{digest}")
+    config.fit.out = str(Path(out)/f"{row['task']}-{name}-{row['seed']}-{digest(row['settings'])}")
     found, written = run_variant(variant, config, photos, progress=progress)
     if not row['seed']: show_row(path, row, photos, written)
     record(path, row := row | found)
@@ -181,7 +190,7 @@ def show_row(path, row, photos, written, columns: int = 10):
 
 def sheet(
     path: str | Path, # the results file
-    names: list, task: str = 'denoise', scale: int = 2,
+    names: list, task: str = 'denoise',
 ):
     "Input, what each variant wrote, and target, as a figure; variants without pictures are left out."
     import matplotlib.pyplot as plt
@@ -205,8 +214,8 @@ def shown(values, sign=''): # '24.00 ± 0.51', or '24.00' of a single seed
     return f'{mean:{sign}.2f}' + ('' if half is None else f' ± {half:.2f}')
 
 def compared(rows: list, name: str, other: str = 'lm4lv', task: str = 'denoise', key: str = 'psnr') -> list[float]:
-    "A number of one variant less another's, for each seed that both have at the same number of samples."
-    of = lambda n: {(r['seed'], r['samples'], r['n']): r[key] for r in rows if r['name'] == n and r['task'] == task}
+    "A number of one variant less another's, for each seed that both have with the same budget and settings."
+    of = lambda n: {(r['seed'], r['common']): r[key] for r in rows if r['name'] == n and r['task'] == task}
     a, b = of(name), of(other)
     return [a[k] - b[k] for k in sorted(a.keys() & b.keys())]
 

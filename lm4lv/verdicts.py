@@ -72,7 +72,7 @@ MINIMUM = dict(samples=10_000, seeds=3) # below, nothing is said
 def numbers(claim: Claim, rows: list) -> tuple: # a number for each seed, and the samples that each was trained on
     "A claim's number, at the largest budget that has all it asks for."
     groups = {}
-    for row in rows: groups.setdefault((row['samples'], row['n']), {}).setdefault(row['seed'], {})[row['name'], row['task']] = row
+    for row in rows: groups.setdefault((row['samples'], row['common']), {}).setdefault(row['seed'], {})[row['name'], row['task']] = row
     for (samples, _), seeds in sorted(groups.items(), reverse=True):
         found = []
         for some in seeds.values():

@@ -8,7 +8,7 @@ from lm4lv import comparisons
 from lm4lv.ablations import SENTENCES, Parallel, Together, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
 from lm4lv.adapters import Adapters
 from lm4lv.comparisons import (build_variant, compared, curves, find_variants, interval, read_results, record,
-                               reference, run_series, run_variant, sheet, strip, table)
+                               reference, run_series, run_variant, settings_of, sheet, strip, table)
 from lm4lv.conversations import check_item
 from lm4lv.degradations import TASKS, Pairs, make_pairs
 from lm4lv.experts import EXPERTS, matched, mlp, size, transformer
@@ -317,6 +317,16 @@ def test_other_settings_are_another_row(series, tmp_path):
     series('mlp', said=said); series('mlp', said=said, lora_rank=8)
     assert len(said) == 2 and len(read_results(tmp_path/'rows.json')) == 1
 
+def test_rows_of_one_series_have_their_settings_in_common_whatever_seed_and_task(series):
+    rows = series('linear,tokens-1', seeds=2) + series('linear', tasks=('repeat',))
+    assert len({r['common'] for r in rows}) == 1
+    assert series('mlp', lora_rank=8)[0]['common'] != rows[0]['common']
+
+def test_settings_that_are_the_usual_ones_are_not_written(config):
+    found = settings_of(TrainConfig())
+    assert found == dict(fit={k: getattr(TrainConfig().fit, k) for k in ('steps', 'batch', 'lr', 'seed')})
+    assert settings_of(TrainConfig(pixel=.5), test=3) == dict(found, pixel=.5, test=3)
+
 def test_a_folder_of_checkpoints_is_no_part_of_the_settings(series, tmp_path):
     assert 'runs' not in json.dumps(series('mlp')[0]['settings'])
 
@@ -343,7 +353,7 @@ def test_pictures_of_the_first_seed_are_kept(series, tmp_path):
 # reports
 
 def rows_of(**psnrs): # name=(psnr of seed 0, 1, ...)
-    return [dict(name=n, what='', task='denoise', seed=i, samples=100, n=5, trained=7, psnr=p, ssim=.5, degraded=1., mae_r=2., ceiling=3., curve=[])
+    return [dict(name=n, what='', task='denoise', seed=i, samples=100, common='a', n=5, trained=7, psnr=p, ssim=.5, degraded=1., mae_r=2., ceiling=3., curve=[])
             for n, some in psnrs.items() for i, p in enumerate(some)]
 
 def test_the_interval_is_students():
@@ -357,7 +367,7 @@ def test_the_interval_is_students():
 def test_variants_are_compared_seed_by_seed_at_one_budget():
     rows = rows_of(lm4lv=(1., 2., 3.), other=(2., 4.))
     assert compared(rows, 'other') == [1., 2.]
-    rows[-1]['samples'] = 200
+    rows[-1]['common'] = 'b'
     assert compared(rows, 'other') == [1.]
 
 def test_a_table_says_its_budget():
