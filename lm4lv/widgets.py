@@ -78,15 +78,15 @@ def lines_svg(
     return _svg(width, height, parts)
 
 def bars_svg(
-    rows: list, # (name, value) pairs, values in [0, 1]
-    mark: float | None = None, # a value to be marked with a dashed line
+    rows: list, # (name, value) pairs
+    mark: float = 0.0, # a value to be marked with a dashed line
 ) -> str:
-    "Bars with their names and numbers as SVG."
-    width, scale, parts = 560, 600, []
+    "Bars with their names and numbers as SVG; the longest has its full length."
+    width, scale, parts = 560, 340 / max(mark, *(value for _, value in rows), 1e-12), []
     for i, (name, value) in enumerate(rows):
-        parts += [_text(150, 20 + 22 * i, name, 'end'), f'<rect x="158" y="{8 + 22 * i}" width="{max(0, min(value * scale, 340)):.1f}" height="16" fill="{INKS[0]}"/>',
-                  _text(164 + max(0, min(value * scale, 340)), 20 + 22 * i, f'{value:.3f}')]
-    if mark is not None: parts.append(f'<path d="M{158 + mark * scale:.1f} 4V{8 + 22 * len(rows)}" stroke="{INKS[1]}" stroke-dasharray="5 3"/>')
+        parts += [_text(150, 20 + 22 * i, name, 'end'), f'<rect x="158" y="{8 + 22 * i}" width="{max(0, value) * scale:.1f}" height="16" fill="{INKS[0]}"/>',
+                  _text(width - 10, 20 + 22 * i, f'{value:.3f}', 'end')]
+    if mark: parts.append(f'<path d="M{158 + mark * scale:.1f} 4V{8 + 22 * len(rows)}" stroke="{INKS[1]}" stroke-dasharray="5 3"/>')
     return _svg(width, 14 + 22 * len(rows), parts)
 
 # %% ../nbs/11a_widgets.ipynb #e0887316
@@ -275,7 +275,7 @@ def generation_player(model, seen: Attention, degraded: torch.Tensor) -> Explore
     frames = [unfinished(model, features, list(range(N + 1))) for features in seen.features]
     layer, head = divmod(share.argmax().item(), share.shape[1])
     def so_far(photo, token):
-        looked = look(seen, photo, layer, head, max(token - 1, 0))
+        looked = look(seen, photo, layer, head, max(token - 1, 0)) * (token > 0) # nowhere yet
         pictures = [to_image(degraded[photo]), to_image(frames[photo][token]), painted(looked)]
         return in_a_row(pictures), f'photograph {photo}: the input; the picture after {token} of {N} visual tokens; where layer {layer}, head {head} looked for the last (at most {looked.max():.0%} on one patch)'
     return Explorer(so_far, 'Watch it write', photo=Control('photograph', list(range(len(degraded)))), token=Control('visual tokens', list(range(N + 1)), start=-1, play=True))

@@ -1,5 +1,5 @@
 """The installed package, in an environment of its own, outside of the repository."""
-import os, subprocess, sys, venv
+import os, subprocess, sys, venv, zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -15,6 +15,8 @@ def test_the_wheel_restores_photographs_elsewhere(tmp_path):
     venv.create(tmp_path/'env', with_pip=True)
     binaries = tmp_path/'env'/('Scripts' if os.name == 'nt' else 'bin')
     [wheel] = tmp_path.glob('lm4lv-*.whl')
+    carried = set(zipfile.ZipFile(wheel).namelist())
+    assert {'lm4lv/static/explorer.js', 'lm4lv/static/matrix.js', 'lm4lv/static/explorer.css', 'lm4lv/weights/trail/card.json'} <= carried
     run(binaries/'python', '-m', 'pip', 'install', '--quiet', '-c', ROOT/'tests'/'constraints.txt', wheel)
     listed = run(binaries/'python', '-m', 'pip', 'list', '--format=freeze').stdout
     assert 'nbdev' not in listed and 'execnb' not in listed

@@ -8,12 +8,16 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// Arrow keys belong to the focused control, not to JupyterLab, which would move to the next cell.
+function ownKeys(control) { control.setAttribute("data-lm-suppress-shortcuts", "true"); return control; }
+
 function makeControl(spec, index, moved) {
   const id = `lm4lv-${Math.random().toString(36).slice(2)}`, last = spec.texts.length - 1;
   const says = element("output", { htmlFor: id });
   const input = spec.slider
     ? element("input", { id, type: "range", min: 0, max: last, step: 1 })
     : element("select", { id }, ...spec.texts.map((text, i) => element("option", { value: i, textContent: text })));
+  ownKeys(input);
   const set = (value) => {
     input.value = value;
     says.textContent = spec.slider ? spec.texts[value] : "";
@@ -28,7 +32,7 @@ function makeControl(spec, index, moved) {
 }
 
 function playButton(spec, now, last, go) {
-  const button = element("button", { type: "button", textContent: "Play" });
+  const button = ownKeys(element("button", { type: "button", textContent: "Play" }));
   button.setAttribute("aria-label", `Play ${spec.label}`);
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
@@ -43,7 +47,6 @@ function playButton(spec, now, last, go) {
 }
 
 function render({ model, el }) {
-  el.dataset.lmSuppressShortcuts = "true"; // arrow keys belong to the controls, not to JupyterLab
   el.classList.add("lm4lv-explorer");
   const picture = element("div", { className: "lm4lv-picture" });
   picture.setAttribute("role", "img");

@@ -29,7 +29,6 @@ function paint(numbers, rows, columns, reach, table, diverging) {
 }
 
 function render({ model, el }) {
-  el.dataset.lmSuppressShortcuts = "true"; // arrow keys move the cross, not JupyterLab's cells
   el.classList.add("lm4lv-explorer");
   const maps = model.get("maps"), canvas = element("canvas", { width: WIDTH + GAP + STRIP, height: HEIGHT + GAP + STRIP, tabIndex: 0, className: "lm4lv-matrix" });
   canvas.setAttribute("role", "application");
@@ -41,6 +40,7 @@ function render({ model, el }) {
   said.setAttribute("aria-live", "polite");
   el.append(element("div", { className: "lm4lv-controls" }, labelled("colours", colours), labelled("colours reach to (% of the largest)", reach), labelled("zoom", zoom)), canvas, said);
 
+  for (const control of [colours, reach, zoom, canvas]) control.setAttribute("data-lm-suppress-shortcuts", "true"); // arrow keys move the cross, not JupyterLab's cells
   const pen = canvas.getContext("2d");
   let numbers, rows, columns, sheet, largest, limit, row = 0, column = 0, top = 0, left = 0, high, wide;
   const clamp = (x, low, most) => Math.max(low, Math.min(most, x));
