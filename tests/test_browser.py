@@ -81,9 +81,13 @@ def run_all(page, address, seconds=200):
     page.goto(address)
     page.wait_for_selector('.jp-NotebookPanel .jp-CodeCell')
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    page.get_by_role('menuitem', name='Run', exact=True).click()
-    page.locator('li[data-command="runmenu:run-all"]').click()
-    waiting, end = True, time.time() + seconds
+    end = time.time() + seconds
+    while not any(cell['prompt'].strip('[]: ') for cell in page.evaluate(STATE)): # asked before its kernel is there, JupyterLab does nothing
+        assert time.time() < end, 'JupyterLab did not begin to run the chapter'
+        page.get_by_role('menuitem', name='Run', exact=True).click()
+        page.locator('li[data-command="runmenu:run-all"]').click()
+        page.wait_for_timeout(2000)
+    waiting = True
     while waiting:
         time.sleep(0.3)
         cells = page.evaluate(STATE)
