@@ -126,7 +126,7 @@ class Objective(nn.Module):
         seen = mae.decode(noisy(features, config.feature_noise))
         error = (seen - images).pow(2).mean() if config.loss == 'l2' else (seen - images).abs().mean()
         if config.loss == 'l1+lpips': error = error + lpips_network().to(images.device)(seen * 2 - 1, images * 2 - 1).mean()
-        if config.perceptual: error = error + config.perceptual * lite_distance(seen, images, min(128, max(64, 2 * mae.image_size))).mean()
+        if config.perceptual: error = error + config.perceptual * lite_distance(seen, images).mean()
         return error, (seen.detach().clamp(0, 1) - images).pow(2).mean()
 
 def mae_loss(model, batch):
