@@ -6,7 +6,7 @@
 __all__ = ['INSTALL', 'ClassroomError', 'assignments', 'prepare', 'convert', 'release', 'handout', 'fail_clearly', 'main']
 
 # %% ../nbs/21_teaching.ipynb #db0c8936
-import shutil, subprocess, sys, tempfile
+import os, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 # %% ../nbs/21_teaching.ipynb #ada7848d
@@ -43,6 +43,8 @@ def convert(
     **settings, # nbgrader's own, by class
 ):
     "Run one of nbgrader's steps on one assignment."
+    programs = str(Path(sys.executable).parent) # nbgrader starts alembic by its name
+    if programs not in os.environ['PATH'].split(os.pathsep): os.environ['PATH'] = programs + os.pathsep + os.environ['PATH']
     from nbgrader.coursedir import CourseDirectory
     from traitlets.config import Config
     kind(coursedir=CourseDirectory(root=str(root), assignment_id=name), config=Config(settings), force=True).start()

@@ -195,6 +195,7 @@ def sheet(
     "Input, what each variant wrote, and target, as a figure; variants without pictures are left out."
     import matplotlib.pyplot as plt
     found = {name: Image.open(p) for name in ('input', *names, 'target') if (p := strip(path, task, name)).exists()}
+    if not found: return plt.figure(figsize=(8, .3), layout='constrained')
     figure, axes = plt.subplots(len(found), figsize=(8, .82 * len(found)), squeeze=False, layout='constrained')
     for axis, (name, image) in zip(axes.flat, found.items()):
         axis.imshow(image, interpolation='nearest'); axis.set(xticks=[], yticks=[]); axis.spines[:].set_visible(False)
