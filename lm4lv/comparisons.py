@@ -195,8 +195,8 @@ def sheet(
     "Input, what each variant wrote, and target, as a figure; variants without pictures are left out."
     import matplotlib.pyplot as plt
     found = {name: Image.open(p) for name in ('input', *names, 'target') if (p := strip(path, task, name)).exists()}
-    if not found: return plt.figure(figsize=(8, .3), layout='constrained')
-    figure, axes = plt.subplots(len(found), figsize=(8, .82 * len(found)), squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(max(1, len(found)), figsize=(8, .82 * max(1, len(found))), squeeze=False, layout='constrained')
+    if not found: axes[0, 0].set_axis_off(); axes[0, 0].text(0, .5, f'no pictures of {task} yet: lm4lv ablate ... tasks={task}')
     for axis, (name, image) in zip(axes.flat, found.items()):
         axis.imshow(image, interpolation='nearest'); axis.set(xticks=[], yticks=[]); axis.spines[:].set_visible(False)
         axis.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
@@ -250,5 +250,5 @@ def curves(rows: list, names: list, task: str = 'denoise', key: str = 'psnr', ax
         x, y = [s for s, _ in lines[0]], torch.tensor([[v for _, v in line] for line in lines])
         axis.plot(x, y.mean(0), 'o-', ms=3, color=f'C{i}', label=name)
         axis.fill_between(x, y.min(0).values, y.max(0).values, color=f'C{i}', alpha=.15)
-    axis.set(xlabel='samples', ylabel='PSNR (dB)' if key == 'psnr' else key); axis.legend(fontsize=7, ncols=2)
+    axis.set(xlabel='samples', ylabel='PSNR (dB)' if key == 'psnr' else key); axis.legend(fontsize=7, ncols=2) if axis.get_lines() else None
     return axis
