@@ -92,6 +92,7 @@ class MAEConfig:
     feature_noise: float = 0.0 # standard deviation of noise on unmasked features, in units of theirs
     loss: str = 'l1' # of the decoder stage: l1, l2, or l1+lpips
     perceptual: float = 0.0 # weight of `lite_distance` in the decoder stage
+    perceptual_side: int = 128 # pixels that it enlarges pictures to; 64 takes half the time
     parts: tuple = ('decoder',) # what the decoder stage trains: decoder, encoder or both
     fit: FitConfig = field(default_factory=lambda: FitConfig(batch=128, lr=1e-3))
 
@@ -126,7 +127,7 @@ class Objective(nn.Module):
         seen = mae.decode(noisy(features, config.feature_noise))
         error = (seen - images).pow(2).mean() if config.loss == 'l2' else (seen - images).abs().mean()
         if config.loss == 'l1+lpips': error = error + lpips_network().to(images.device)(seen * 2 - 1, images * 2 - 1).mean()
-        if config.perceptual: error = error + config.perceptual * lite_distance(seen, images).mean()
+        if config.perceptual: error = error + config.perceptual * lite_distance(seen, images, config.perceptual_side).mean()
         return error, (seen.detach().clamp(0, 1) - images).pow(2).mean()
 
 def mae_loss(model, batch):

@@ -60,7 +60,7 @@ def lite_network() -> LiteFeatures:
 # %% ../nbs/02c_perception.ipynb #a38480a0
 def lite_distance(
     a: torch.Tensor, b: torch.Tensor, # (B, 3, S, S) in [0, 1]
-    side: int = 128, # pixels that both are resized to
+    side: int = 128, # pixels that both are resized to; 64 is faster
 ) -> torch.Tensor: # (B,), 0 for identical pictures, at most 4
     "Perceptual distance of each pair; has gradients, so that it can be a loss."
     if a.shape != b.shape or a.ndim != 4: raise ValueError(f'expected two (B, 3, S, S) batches of one shape, not {tuple(a.shape)} and {tuple(b.shape)}')
