@@ -22,3 +22,18 @@ def tokenizer(llm): return llm.tokenizer
 def tiny(tokenizer):
     from lm4lv.model import tiny_model
     return tiny_model(tokenizer=tokenizer).eval()
+
+@pytest.fixture(scope='module')
+def base(tokenizer, tmp_path_factory):
+    "A folder with a tiny language model (llm), a tiny eye (mae) and four pictures of noise (photos)."
+    import torch
+    from PIL import Image
+    from families import write_llm
+    from lm4lv.mae import new_mae
+    folder = tmp_path_factory.mktemp('base')
+    write_llm('llama', tokenizer, folder/'llm')
+    torch.manual_seed(0)
+    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
+    (folder/'photos').mkdir()
+    for i in range(4): Image.effect_noise((40, 40), 60).convert('RGB').save(folder/'photos'/f'{i}.png')
+    return folder

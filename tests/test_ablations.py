@@ -16,22 +16,10 @@ from lm4lv.generation import restore
 from lm4lv.heads import HEADS, Mixture, Skip, with_head
 from lm4lv.llm import fingerprint
 from lm4lv.loop import FitConfig, StepSampler, checkpoints, trained
-from lm4lv.mae import new_mae
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
 from lm4lv.verdicts import CLAIMS, MINIMUM, Claim, all_variants, forest, gain, judge, numbers, page
 from conftest import ROOT
-from families import write_llm
-
-@pytest.fixture(scope='module')
-def base(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('base')
-    write_llm('llama', tokenizer, folder/'llm')
-    torch.manual_seed(0)
-    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
-    (folder/'photos').mkdir()
-    for i in range(4): Image.effect_noise((40, 40), 60).convert('RGB').save(folder/'photos'/f'{i}.png')
-    return folder
 
 @pytest.fixture
 def config(base):

@@ -1,15 +1,13 @@
 import json
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from lm4lv.degradations import make_pairs
 from lm4lv.llm import load_llm
 from lm4lv.loop import FitConfig, checkpoints
-from lm4lv.mae import MAEConfig, new_mae
+from lm4lv.mae import MAEConfig
 from lm4lv.model import LM4LV
 from lm4lv.training import PairBatches, TrainConfig, build, describe, set_values, train
-from families import write_llm
 
 # settings
 
@@ -72,16 +70,6 @@ def test_an_unknown_task_is_named():
     with pytest.raises(ValueError, match="'dehaze'"): PairBatches(['denoise', 'dehaze'])
 
 # training
-
-@pytest.fixture(scope='module')
-def base(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('base')
-    write_llm('llama', tokenizer, folder/'llm')
-    torch.manual_seed(0)
-    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
-    (folder/'photos').mkdir()
-    for i in range(4): Image.effect_noise((40, 40), 60).convert('RGB').save(folder/'photos'/f'{i}.png')
-    return folder
 
 @pytest.fixture
 def settings(base):
