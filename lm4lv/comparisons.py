@@ -8,7 +8,7 @@ __all__ = ['KEY', 'Variant', 'build_variant', 'reference', 'find_variants', 'ans
            'show_row', 'sheet', 'interval', 'shown', 'compared', 'by_name', 'table', 'curves']
 
 # %% ../nbs/11b_comparisons.ipynb #8bb0bd01
-import copy, dataclasses, hashlib, json, shutil
+import copy, dataclasses, hashlib, json, math, shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -16,8 +16,8 @@ from PIL import Image
 from .degradations import Pairs, get_task, make_pairs
 from .evaluation import evaluation_seeds
 from .generation import restore
-from .loop import trained, write_json
-from .metrics import psnr, score
+from .loop import replacing, trained, write_json
+from .metrics import mean_interval, psnr, score
 from .photos import Photos, to_image
 from .training import TrainConfig, build, train
 from .vision import load_eye
@@ -182,11 +182,8 @@ def show_row(path, row, photos, written, columns: int = 10):
     chosen = torch.linspace(0, len(photos) - 1, min(columns, len(photos))).long()
     pairs = make_pairs(photos, row['task'], evaluation_seeds(0, len(photos)))
     for name, images in dict(input=pairs.input, target=pairs.target, **{row['name']: written}).items():
-        final = strip(path, row['task'], name)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_suffix('.part')
-        to_image(torch.cat(list(images[chosen]), -1)).save(part, format='PNG', optimize=True)
-        part.replace(final)
+        with replacing(strip(path, row['task'], name)) as part:
+            to_image(torch.cat(list(images[chosen]), -1)).save(part, format='PNG', optimize=True)
 
 def sheet(
     path: str | Path, # the results file
@@ -205,10 +202,8 @@ def sheet(
 # %% ../nbs/11b_comparisons.ipynb #9f675502
 def interval(values: list) -> tuple: # mean, half the width of the 95% interval; None for the latter of a single value
     "Mean over seeds, with Student's interval."
-    from scipy.stats import t
-    x = torch.tensor(values, dtype=torch.float64)
-    half = t.ppf(.975, len(x) - 1) * x.std().item() / len(x) ** .5 if len(x) > 1 else None
-    return x.mean().item(), half
+    mean, half = mean_interval(torch.tensor(values, dtype=torch.float64), torch.arange(len(values)))
+    return mean, None if math.isnan(half) else half
 
 def shown(values, sign=''): # '24.00 ± 0.51', or '24.00' of a single seed
     mean, half = interval(values)

@@ -7,13 +7,13 @@ __all__ = ['FORMATS', 'GREY', 'COLOUR', 'OPTIONS', 'STRUCTURE', 'Refused', 'Pict
            'write_picture', 'Job', 'sources', 'check_targets', 'plan', 'Outcome', 'restore_files']
 
 # %% ../nbs/10d_files.ipynb #09698a30
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from .loop import replacing
 from .photos import PhotoError, folder_paths
 from .tiles import count_tiles, cut, restore_pictures
 
@@ -112,12 +112,7 @@ def write_picture(path: str | Path, image: Image.Image, info: dict):
     if kind == 'TIFF' and not {0x8769, 0x8825}.isdisjoint(exif): options = {} # libtiff compresses none with inner notes
     if kind == 'WEBP': info.pop('dpi', None)
     info = {k: v for k, v in info.items() if v}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        image.save(part, format=kind, **options, **info)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    with replacing(path) as part: image.save(part, format=kind, **options, **info)
 
 STRUCTURE = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347, 530, 532, 34675}
 

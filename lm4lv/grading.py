@@ -10,7 +10,7 @@ import csv, html, os, re, shutil, site, subprocess, sys, tempfile, time, warning
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from .classroom import ClassroomError, assignments, convert, fail_clearly, prepare
-from .loop import write_json
+from .loop import replacing, write_json
 
 # %% ../nbs/21a_grading.ipynb #e4a8d02d
 KEPT = ('PATH', 'LANG', 'LC_ALL', 'OMP_NUM_THREADS', 'SYSTEMROOT', 'COMSPEC', 'PATHEXT')
@@ -214,12 +214,10 @@ def grade(
 
 def write_marks(marks: list, path: Path):
     "The table of marks."
-    part = path.with_name(f'.{path.name}.part')
-    with open(part, 'w', newline='', encoding='utf-8') as file:
+    with replacing(path) as part, open(part, 'w', newline='', encoding='utf-8') as file:
         rows = csv.DictWriter(file, list(asdict(marks[0])))
         rows.writeheader()
         rows.writerows(asdict(mark) for mark in marks)
-    os.replace(part, path)
 
 # %% ../nbs/21a_grading.ipynb #8ea9bd9b
 def measure(

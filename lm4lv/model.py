@@ -6,7 +6,7 @@
 __all__ = ['Loss', 'noisy_answers', 'LM4LV', 'CheckpointError', 'eye_fingerprint', 'read_config', 'tiny_model']
 
 # %% ../nbs/07_next_element.ipynb #8870284c
-import hashlib, json, os
+import hashlib, json
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .adapters import Adapters, TaskTokens
 from .conversations import Batch, compile_item, make_batch, restoration
 from .degradations import Pairs
 from .llm import FrozenLLM, fingerprint, load_llm, load_tokenizer
-from .loop import write_json
+from .loop import write_json, write_tensors
 from .vision import MAE, WEIGHTS, load_eye
 
 # %% ../nbs/07_next_element.ipynb #81673a69
@@ -163,11 +163,7 @@ class LM4LV(nn.Module):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32):
         "Write only what was trained, with a config that names the base models and their fingerprints."
-        from safetensors.torch import save_file
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        part = Path(folder)/f'.model.{os.getpid()}'
-        save_file({k: v.to(dtype) for k, v in self.trained_state().items()}, part)
-        os.replace(part, Path(folder)/'adapters.safetensors')
+        write_tensors(Path(folder)/'adapters.safetensors', self.trained_state(), dtype)
         write_json(Path(folder)/'lm4lv.json', self.config())
 
     def push_to_hub(self, repo: str, **kwargs):

@@ -32,7 +32,7 @@ class TrainConfig:
     tasks: tuple = ('denoise',) # each sample gets one of them at random
     llm: str = DEFAULT
     vision: str = 'default' # a MAE: 'default', a folder or a hub name; other eyes as vq:... or beit:...
-    init: str | None = None # a checkpoint to start from, else anew
+    init: str | None = None # a checkpoint to start from, else anew; tasks that it lacks are added
     parts: tuple = ('adapter', 'deadapter', 'task_tokens') # what is trained; also encoder, decoder, lora
     lora_rank: int = 32
     lora_alpha: float = 64.0
@@ -182,8 +182,7 @@ def build(
     if change: llm = change(llm)
     if config.init:
         model = LM4LV.from_pretrained(config.init, llm, None if config.vision == 'default' else load_eye(config.vision))
-        missing = set(config.tasks) - set(model.tasks.names)
-        if missing: raise ValueError(f'{config.init}: no task tokens for {", ".join(sorted(missing))}')
+        model.tasks.add([task for task in config.tasks if task not in model.tasks.names])
     else:
         model = LM4LV(llm, load_eye(config.vision), list(config.tasks), config.task_length, config.template, config.vision)
     return choose_parts(model, config)

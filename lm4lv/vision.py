@@ -7,12 +7,12 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'PACKAGE', 'WEIGHTS', 'VisionModule'
            'token_influence', 'locality']
 
 # %% ../nbs/03_mae.ipynb #999340b5
-import json, os, sys
+import json, sys
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
-from .loop import write_json
+from .loop import write_json, write_tensors
 
 # %% ../nbs/03_mae.ipynb #0072013c
 @runtime_checkable
@@ -94,13 +94,8 @@ class MAE(nn.Module):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32):
         "Write `config.json` and `model.safetensors`; transformers' own loader reads them too."
-        from safetensors.torch import save_file
         self.model.config.feature_scaling = dict(mean=self.feature_mean.tolist(), std=self.feature_std.tolist())
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().to(dtype).contiguous() for k, v in self.model.state_dict().items()}
-        part = Path(folder)/f'.model.{os.getpid()}'
-        save_file(tensors, part, metadata=dict(format='pt'))
-        os.replace(part, Path(folder)/'model.safetensors')
+        write_tensors(Path(folder)/'model.safetensors', self.model.state_dict(), dtype)
         write_json(Path(folder)/'config.json', json.loads(self.model.config.to_json_string()))
 
     @classmethod

@@ -351,7 +351,7 @@ def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path):
     save_trail(tmp_path, network('plain'), 0)
-    (tmp_path/'trail'/'.part-1').write_bytes(b'half')
+    (tmp_path/'trail'/'.samples-00000004.safetensors.1').write_bytes(b'half')
     run('plain', config(steps=5, out=str(tmp_path)))
     assert [p.name for p in trail(tmp_path)] == ['samples-00000000.safetensors']
 

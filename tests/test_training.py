@@ -122,9 +122,14 @@ def test_fine_tuning_for_one_of_several_tasks_saves_its_checkpoints(settings, tm
     model, _ = train(settings(out=tmp_path/'out', init=str(tmp_path/'both'), tasks=('flip',)), progress=False)
     assert len(checkpoints(tmp_path/'out')) == 2
 
-def test_fine_tuning_for_a_task_without_tokens_is_an_error(settings, tmp_path):
+def test_a_task_that_a_checkpoint_lacks_starts_from_the_tokens_that_are_there(settings, tmp_path):
     train(settings(1), tmp_path, progress=False)
-    with pytest.raises(ValueError, match='no task tokens for derain'): train(settings(init=str(tmp_path), tasks=('derain',)), progress=False)
+    before = build(settings(1, init=str(tmp_path), tasks=('flip', 'derain')))
+    at_first = before.tasks.bank['derain'].clone()
+    assert torch.allclose(at_first, torch.stack([before.tasks.bank[task] for task in ('denoise', 'flip')]).mean(0))
+    model, _ = train(settings(3, init=str(tmp_path), tasks=('derain',)), progress=False)
+    assert model.tasks.names == ['denoise', 'flip', 'derain'] and not torch.allclose(model.tasks.bank['derain'], at_first)
+    assert torch.equal(model.tasks.bank['flip'], before.tasks.bank['flip']), 'a task that is not trained keeps its tokens'
 
 def test_a_wrong_dtype_is_an_error_that_names_it(settings):
     with pytest.raises(ValueError, match='float99'): build(settings(llm_dtype='float99'))
