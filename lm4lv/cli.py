@@ -242,7 +242,8 @@ def evaluate_mae(
     """
     from lm4lv.mae import evaluate_mae
     report = evaluate_mae(vision, images, count, crops, seed)
-    typer.echo(f"PSNR {report['psnr']:.2f} ± {report['psnr_ci']:.2f} dB, SSIM {report['ssim']:.3f} on {report['n']} crops")
+    half = '?' if report['psnr_ci'] != report['psnr_ci'] else f"{report['psnr_ci']:.2f}" # one photograph has no interval
+    typer.echo(f"PSNR {report['psnr']:.2f} ± {half} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs")
     found = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
              if report[key] is not None]
     if found: typer.echo(', '.join(found))

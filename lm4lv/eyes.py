@@ -25,7 +25,7 @@ class EyeTrial:
     vision: str | None = None # a finished eye to judge, instead of one that is trained here
     pretrain_seconds: float = 200.0
     decoder_seconds: float = 100.0
-    adapter_seconds: float = 300.0
+    adapter_seconds: float = 300.0 # 0 judges the eye alone
     count: int = 80 # crops to measure on
     crops: int = 2 # crops from each photograph
     out: str = 'runs/eyes'
@@ -60,7 +60,8 @@ def trial_eye(trial: EyeTrial, progress: bool = True) -> tuple: # the eye's fold
     _, second = train_mae(_budget(trial.decoder, trial, trial.decoder_seconds, 'decoder'), folder/'mae', progress=progress)
     decoder = trial.decoder
     objective = (f'{trial.pretrain.mask_ratio:.0%} hidden in {1 - trial.pretrain.unmasked:.0%} of steps; {decoder.loss}'
-                 + f' + {decoder.perceptual} perceptual' * bool(decoder.perceptual) + f', noise {decoder.feature_noise}' + ', encoder too' * ('encoder' in decoder.parts))
+                 + f' + {decoder.perceptual} perceptual' * bool(decoder.perceptual) + f', noise {decoder.feature_noise}'
+                 + ', encoder too' * ('encoder' in decoder.parts) + ', random start' * (not trial.pretrain.pca))
     return str(folder/'mae'), dict(objective=objective, pretrain_samples=first[-1]['samples'], decoder_samples=second[-1]['samples'],
                                    seconds=first[-1]['seconds'] + second[-1]['seconds'])
 
@@ -78,13 +79,13 @@ def run_trial(
     results: str | Path | None = None, # JSON file that the trial is added to
     progress: bool = True,
 ) -> dict: # a row of the table
-    "Train an eye and adapters in front of it for their seconds, measure both, and record it."
+    "Train an eye and adapters behind it for their seconds, measure both, and record it."
     folder, made = trial_eye(trial, progress)
     eye = MAE.from_pretrained(folder)
     seen, config = evaluate_mae(eye, trial.test, trial.count, trial.crops, perceptual=False), eye.model.config
     row = dict(name=trial.name, image_size=config.image_size, patch_size=config.patch_size, width=config.hidden_size,
                depth=config.num_hidden_layers, tokens=eye.num_tokens, **made, reconstruction_psnr=seen['psnr'], ssim=seen['ssim'],
-               **trial_adapters(trial, folder, progress))
+               **(trial_adapters(trial, folder, progress) if trial.adapter_seconds else dict(n=seen['n'])))
     if results: add_trial(results, row)
     return row
 

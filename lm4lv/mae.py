@@ -87,6 +87,7 @@ class MAEConfig:
     heads: int = 6 # of encoder and decoder; both widths are multiples of it
     decoder_width: int = 192
     decoder_layers: int = 4
+    pca: bool = True # start a new one from the principal components of patches, rather than at random
     mask_ratio: float = 0.75
     unmasked: float = 0.5 # share of pre-training steps with nothing masked
     feature_noise: float = 0.0 # standard deviation of noise on unmasked features, in units of theirs
@@ -185,7 +186,7 @@ def train_mae(
     mae = start_mae(config)
     photos = Photos(config.images, split='train', size=mae.image_size, seed=config.fit.seed)
     sample = torch.stack([photos[i] for i in range(min(1024, max(256, len(photos))))])
-    if not config.init: pca_init(mae, sample)
+    if config.pca and not config.init: pca_init(mae, sample)
     model = Objective(mark_parts(mae, config), config)
     log = fit(model, WithIndex(photos), mae_loss, config.fit, on_log=on_log, progress=progress, unused=config.stage == 'pretrain')
     mae.eval().requires_grad_(False)
@@ -208,7 +209,8 @@ def evaluate_mae(
     "Reconstruction of whole photographs (Table 1)."
     mae = vision if isinstance(vision, MAE) else MAE.from_pretrained(vision)
     photos = Photos(images, split='test', size=mae.image_size, crops=crops, seed=seed)
-    batch = photos.spread(count)
+    batch, groups = photos.spread_groups(count)
     seen = torch.cat([mae(part).clamp(0, 1) for part in batch.split(64)])
-    report = dict(score(seen, batch), n=len(batch), images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad)
-    return report | perceptual_report(seen, batch) if perceptual else report
+    report = dict(score(seen, batch, groups=groups), n=len(batch), photographs=len(groups.unique()), interval='95%, over photographs',
+                  images=str(images), crops=crops, size=mae.image_size, seed=seed, skipped=photos.bad)
+    return report | perceptual_report(seen, batch, groups) if perceptual else report

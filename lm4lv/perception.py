@@ -84,7 +84,7 @@ def frechet_distance(
 ) -> float:
     "Fréchet distance of two crowds of features; `ValueError` for crowds too small for their covariances."
     if min(len(a), len(b)) <= a.shape[1]: raise ValueError(f'{min(len(a), len(b))} pictures: more than {a.shape[1]} are needed for a covariance of as many features')
-    (mean_a, cov_a), (mean_b, cov_b) = [(x.double().mean(0), torch.cov(x.double().T)) for x in (a, b)]
+    (mean_a, cov_a), (mean_b, cov_b) = [(x.double().mean(0), torch.cov(x.double().T).view(x.shape[1], -1)) for x in (a, b)]
     root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp_min(0).sqrt().sum() # the trace of the product's root
     return ((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * root).item()
 
@@ -102,13 +102,14 @@ def precision_recall(
 # %% ../nbs/02c_perception.ipynb #44c8a86b
 def perceptual_report(
     made: torch.Tensor, real: torch.Tensor, # (n, 3, S, S) in [0, 1], pictures and their originals
+    groups: torch.Tensor | None = None, # (n,), the photograph of each; by default each is its own
 ) -> dict: # measures, None where one is not to be had; `unavailable`: the reasons; `n`: how many pictures
     "Perceptual and Fréchet distance, precision and recall by EfficientNet-Lite0; LPIPS and rFID where their weights are at hand."
     from lm4lv.metrics import lpips, rfid
     report = dict.fromkeys(('lite_distance', 'lite_distance_ci', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid'))
     unavailable, features = {}, lru_cache(lambda: (lite_features(real), lite_features(made)))
     distance = lambda: torch.cat([lite_distance(a.clamp(0, 1), b) for a, b in zip(made.split(32), real.split(32))])
-    wanted = {('lite_distance', 'lite_distance_ci'): lambda: mean_interval(distance()),
+    wanted = {('lite_distance', 'lite_distance_ci'): lambda: mean_interval(distance(), groups),
               ('lite_frechet',): lambda: (frechet_distance(*features()),), ('lite_precision', 'lite_recall'): lambda: precision_recall(*features()),
               ('lpips',): lambda: (lpips(made, real).mean().item(),), ('rfid',): lambda: (rfid(made, real),)}
     with torch.no_grad():

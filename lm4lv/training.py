@@ -39,6 +39,7 @@ class TrainConfig:
     pixel: float = 0.0 # weight of the absolute error of the decoded answers; what trains a decoder
     input_noise: float = 0.0 # most noise on the answer's tokens as inputs, against leaning on them
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
+    refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
     task_length: int = 10
     template: str = 'chat'
     llm_dtype: str = 'auto' # of the frozen weights: float32, bfloat16, float16, or auto: bfloat16 where it is fast
@@ -211,6 +212,9 @@ def train(
     if progress: print(describe(model))
     log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
               unused=len(config.tasks) > 1 or bool(config.items)) # task tokens that a batch does not draw
+    if config.refit:
+        behind = config.fit.batch * log[-1]['step']
+        model.warm_start(Pairs(**collate([data[behind + i] for i in range(config.refit)])))
     if llm and llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)

@@ -95,6 +95,10 @@ def exchanged(n, rng):
     return found
 ''', [('def exchanged(n, rng): return torch.randperm(n, generator=rng)', 'stay where they are'),
       ('def exchanged(n, rng): return (torch.arange(n) + 1).clamp_max(n - 1)', 'exactly once')]),
+    '10f_learning': ('''
+def share(samples, tasks, task): return samples * tasks.count(task) / len(tasks)
+''', [('def share(samples, tasks, task): return samples / len(tasks)', 'drawn twice as often'),
+      ('def share(samples, tasks, task): return samples / tasks.count(task) if task in tasks else 0', 'two tasks halve')]),
     '15_full_scale': ('''
 def bytes_needed(trained, frozen, frozen_bytes=2): return 16 * trained + frozen_bytes * frozen
 ''', [('def bytes_needed(trained, frozen, frozen_bytes=2): return 16 * (trained + frozen)', 'neither gradients nor moments'),
@@ -107,4 +111,84 @@ def setting(text):
 ''', [('def setting(text):\n    key, value = text.split("=")\n    return key, value', 'split at the first one'),
       ('def setting(text):\n    key, equals, value = text.partition("=")\n    if not key or not equals: raise ValueError("expected key=value")\n    return key, value', 'name the text'),
       ('def setting(text):\n    key, _, value = text.partition("=")\n    return key, value', 'was accepted')]),
+    '02b_classical': ('''
+def median3(images):
+    around = torch.nn.functional.pad(images, (1, 1, 1, 1), mode='replicate')
+    return around.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).median(-1).values
+''', [('def median3(images): return torch.nn.functional.avg_pool2d(torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)', 'a median drops it'),
+      ('def median3(images): return torch.nn.functional.pad(images, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).median(-1).values', 'zeros outside')]),
+    '02c_perception': ('''
+def frechet_of_one(mean_a, std_a, mean_b, std_b): return (mean_a - mean_b) ** 2 + (std_a - std_b) ** 2
+''', [('def frechet_of_one(mean_a, std_a, mean_b, std_b): return (mean_a - mean_b) ** 2 + std_a ** 2 + std_b ** 2', 'what do the spreads add'),
+      ('def frechet_of_one(mean_a, std_a, mean_b, std_b): return abs(mean_a - mean_b) + abs(std_a - std_b)', 'squared difference'),
+      ('def frechet_of_one(mean_a, std_a, mean_b, std_b): return (mean_a - mean_b) ** 2 + abs(std_a ** 2 - std_b ** 2)', 'not variances')]),
+    '09a_checkpoints': ('''
+def server(task, top, inner): return task if task in inner else 'top' if task in top else None
+''', [("def server(task, top, inner): return 'top' if task in top else task if task in inner else None", 'goes before the top'),
+      ("def server(task, top, inner): return task if task in inner else 'top'", 'not a guess')]),
+    '10a_failures': ('''
+def best_places(error):
+    from scipy.optimize import linear_sum_assignment
+    return linear_sum_assignment(error)[1]
+''', [('def best_places(error): return error.argmin(1)', 'two patches were put in one place'),
+      ('def best_places(error): return error.argmin(0)', 'a patch for each place'),
+      ('def best_places(error):\n    taken = []\n    for row in error.tolist(): taken.append(min((j for j in range(len(row)) if j not in taken), key=row.__getitem__))\n    return taken', 'best over all')]),
+    '10b_task_tokens': ('''
+def obeyed(own, tokens): return (tokens > own)[~torch.eye(len(own), dtype=torch.bool)].float().mean()
+''', [('def obeyed(own, tokens): return (tokens > own).float().mean()', 'on the diagonal'),
+      ('def obeyed(own, tokens): return (tokens < own)[~torch.eye(len(own), dtype=torch.bool)].float().mean()', 'larger PSNR is closer')]),
+    '10c_tiles': ('''
+def beginnings(length, tile, overlap):
+    return [*range(0, length - tile, tile - overlap), length - tile]
+''', [('def beginnings(length, tile, overlap): return list(range(0, length, tile - overlap))', 'beyond the picture'),
+      ('def beginnings(length, tile, overlap): return list(range(0, length - tile + 1, tile - overlap))', 'is not covered'),
+      ('def beginnings(length, tile, overlap): return [*range(0, length - tile + 1, tile - overlap), length - tile]', 'stands there twice')]),
+    '10d_files': ('''
+def upright(size, orientation): return size[::-1] if orientation >= 5 else size
+''', [('def upright(size, orientation): return size[::-1] if orientation in (6, 8) else size', 'orientation 5 is shown as 4x6'),
+      ('def upright(size, orientation): return size', 'orientation 5')]),
+    '10e_eyes': ('''
+def numbers_to_write(picture, patch, width): return ((picture // patch) ** 2 + 1) * width
+''', [('def numbers_to_write(picture, patch, width): return (picture // patch) ** 2 * width', 'class token'),
+      ('def numbers_to_write(picture, patch, width): return (picture // patch + 1) * width', 'rows and columns')]),
+    '11_weights': ('''
+def weighted_share(product, deviations):
+    squares = (product * deviations).square()
+    return squares.diagonal().sum() / squares.sum()
+''', [('def weighted_share(product, deviations): return (product * deviations[:, None]).square().diagonal().sum() / (product * deviations[:, None]).square().sum()', 'rows were weighted'),
+      ('def weighted_share(product, deviations): return (product * deviations).abs().diagonal().sum() / (product * deviations).abs().sum()', 'weights first, then squares')]),
+    '11b_comparisons': ('''
+def paired(a, b):
+    from scipy.stats import t
+    d = torch.tensor(a).double() - torch.tensor(b).double()
+    return d.mean().item(), (t.ppf(.975, len(d) - 1) * d.std() / len(d) ** .5).item()
+''', [('def paired(a, b):\n    d = torch.tensor(a) - torch.tensor(b)\n    return d.mean().item(), (1.96 * d.std() / len(d) ** .5).item()', 'two degrees of freedom'),
+      ('def paired(a, b):\n    a, b = torch.tensor(a), torch.tensor(b)\n    return (a - b).mean().item(), (4.303 * ((a.var() + b.var()) / len(a)) ** .5).item()', 'take the differences first')]),
+    '12_ablations': ('''
+def shuffle(weight, rng): return weight.flatten()[torch.randperm(weight.numel(), generator=rng)].view_as(weight)
+''', [('def shuffle(weight, rng): return weight[torch.randperm(len(weight), generator=rng)]', 'of low rank'),
+      ('def shuffle(weight, rng): return weight.mean() + weight.std() * torch.randn(weight.shape, generator=rng)', 'not the same entries'),
+      ('def shuffle(weight, rng): return weight.flatten()[torch.randperm(weight.numel())].view_as(weight)', 'the same generator')]),
+    '12a_heads': ('''
+def asked_for(values, chances, loss):
+    if loss == 'squared': return (values * chances).sum()
+    order = values.argsort()
+    return values[order][(chances[order].cumsum(0) >= .5).nonzero()[0, 0]]
+''', [("def asked_for(values, chances, loss): return (values * chances).sum() if loss == 'squared' else values[chances.argmax()]", 'not the likeliest'),
+      ("def asked_for(values, chances, loss): return values.mean() if loss == 'squared' else values.median()", 'chances as weights')]),
+    '13_experts': ('''
+def numbers_of_mlp(width, inside): return 2 * width * inside + inside + width
+''', [('def numbers_of_mlp(width, inside): return 2 * width * inside', 'each layer has a bias'),
+      ('def numbers_of_mlp(width, inside): return 2 * (width * inside + inside)', 'the second bias')]),
+    '14_vision_modules': ('''
+def nearest_code(latents, codes): return (codes.square().sum(1) - 2 * latents @ codes.T).argmin(1)
+''', [('def nearest_code(latents, codes): return (latents @ codes.T).argmax(1)', 'a long code wins'),
+      ('def nearest_code(latents, codes): return (latents[:, None] - codes).abs().amax(-1).argmin(1)', 'Euclidean')]),
+    '14a_verdicts': ('''
+def verdict(mean, half, samples, seeds):
+    from lm4lv.verdicts import MINIMUM
+    if samples < MINIMUM['samples'] or seeds < MINIMUM['seeds'] or abs(mean) <= half: return 'cannot tell'
+    return 'holds' if mean > 0 else 'does not hold'
+''', [("def verdict(mean, half, samples, seeds): return 'cannot tell' if abs(mean) <= half else 'holds' if mean > 0 else 'does not hold'", 'too few samples'),
+      ("def verdict(mean, half, samples, seeds): return 'holds' if mean > 0 else 'does not hold'", 'whatever its middle')]),
 }

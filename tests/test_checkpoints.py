@@ -37,6 +37,15 @@ def test_folders_alone_are_enough(make, tmp_path):
     for task in ('rotate', 'deblur'): make(tmp_path/task, task)
     assert list(TaskModels(tmp_path)) == ['deblur', 'rotate']
 
+def test_a_bank_serves_what_nobody_else_does(make, tmp_path):
+    make(tmp_path/'bank', 'denoise', 'derain', 'flip'); make(tmp_path, 'denoise'); make(tmp_path/'flip', 'flip')
+    assert {task: folder.name for task, folder in task_folders(tmp_path).items()} == {'denoise': tmp_path.name, 'derain': 'bank', 'flip': 'flip'}
+
+def test_a_bank_alone_is_enough(make, tmp_path):
+    bank = make(tmp_path/'bank', 'denoise', 'derain')
+    models = TaskModels(tmp_path)
+    assert list(models) == ['denoise', 'derain'] and torch.equal(models['derain'].adapters.adapter.weight, bank.adapters.adapter.weight)
+
 def test_base_models_are_loaded_once(make, tmp_path, monkeypatch):
     for task in ('denoise', 'flip', 'derain'): make(tmp_path/task, task)
     loads = []

@@ -50,6 +50,12 @@ def test_a_trial_trains_measures_records_and_resumes(tmp_path, tokenizer):
     judged = run_trial(read_trial([*settings, 'name=judged', f'vision={tmp_path/"t"/"mae"}']), progress=False)
     assert judged['reconstruction_psnr'] == row['reconstruction_psnr'] and judged['objective'] == 'as it was'
 
+def test_an_eye_may_be_judged_alone_from_a_start_at_random(tmp_path):
+    settings = ['name=alone', f'out={tmp_path}', 'pretrain_seconds=0.2', 'decoder_seconds=0.2', 'adapter_seconds=0', 'count=6', 'crops=1', 'eye.image_size=16',
+                'eye.width=16', 'eye.heads=2', 'eye.layers=1', 'eye.decoder_width=16', 'eye.decoder_layers=1', 'eye.batch=4', 'pretrain.pca=false']
+    row = run_trial(read_trial(settings), tmp_path/'eyes.json', progress=False)
+    assert row['n'] == 6 and 'adapter_samples' not in row and 'random start' in row['objective'] and 'random start' in eyes_table([row])
+
 @pytest.mark.parametrize('arguments', [[], ['name=x'], ['a.json', 'nose=1']])
 def test_a_wrong_command_stops_with_one_line(arguments):
     with pytest.raises(SystemExit) as stop: main(arguments)

@@ -134,3 +134,7 @@ def test_a_report_without_the_package_is_still_a_report(photos, monkeypatch):
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     report = perceptual_report(photos, photos)
     assert report['lite_distance'] is None and {'lite_distance', 'lite_frechet', 'lite_precision'} <= report['unavailable'].keys()
+
+def test_crowds_of_one_feature_have_the_distance_of_their_means_and_spreads():
+    found = frechet_distance(3 + 2 * randn(4000, 1), .5 * randn(4000, 1, seed=1))
+    assert abs(found - (9 + 1.5 ** 2)) < .5

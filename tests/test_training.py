@@ -2,12 +2,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.degradations import make_pairs
+from lm4lv.degradations import Pairs, make_pairs
 from lm4lv.llm import load_llm
 from lm4lv.loop import FitConfig, checkpoints
 from lm4lv.mae import MAEConfig
 from lm4lv.model import LM4LV
-from lm4lv.training import PairBatches, TrainConfig, build, describe, set_values, train
+from lm4lv.training import PairBatches, TrainConfig, build, describe, set_values, train, training_data
 
 # settings
 
@@ -130,6 +130,16 @@ def test_a_task_that_a_checkpoint_lacks_starts_from_the_tokens_that_are_there(se
     model, _ = train(settings(3, init=str(tmp_path), tasks=('derain',)), progress=False)
     assert model.tasks.names == ['denoise', 'flip', 'derain'] and not torch.allclose(model.tasks.bank['derain'], at_first)
     assert torch.equal(model.tasks.bank['flip'], before.tasks.bank['flip']), 'a task that is not trained keeps its tokens'
+
+def test_a_last_fit_changes_the_way_out_alone_and_lowers_its_error_on_what_it_saw(settings):
+    plain, log = train(settings(3), progress=False)
+    fitted, _ = train(settings(3, refit=24), progress=False)
+    changed = {k for k, v in fitted.trained_state().items() if not torch.equal(v, plain.trained_state()[k])}
+    assert changed == {'adapters.deadapter.weight', 'adapters.deadapter.bias'}
+    data, collate = training_data(settings(3), 16)
+    pairs = Pairs(**collate([data[12 + i] for i in range(24)])) # those behind the twelve that were trained on
+    with torch.no_grad(): errors = [torch.tensor(model.token_errors(pairs)).mean() for model in (plain, fitted)]
+    assert errors[1] < errors[0]
 
 def test_a_wrong_dtype_is_an_error_that_names_it(settings):
     with pytest.raises(ValueError, match='float99'): build(settings(llm_dtype='float99'))

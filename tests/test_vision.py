@@ -162,7 +162,8 @@ def test_a_mae_setting_that_makes_no_sense_is_an_error(bad, word):
 
 def test_the_shipped_mae_reconstructs_test_photographs_with_32_db():
     report = evaluate_mae('default', 'builtin', count=48, crops=8)
-    assert report['n'] == 48 and report['psnr'] >= 32 and report['skipped'] == {}
+    assert report['n'] == 48 and report['psnr'] >= 32 and report['skipped'] == {} and report['photographs'] == 6
+    assert report['psnr_ci'] > 0 and report['interval'] == '95%, over photographs'
     json.dumps(report)
 
 # training: parts, losses, checkpoints of others, processes

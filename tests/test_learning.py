@@ -1,0 +1,57 @@
+"""Learning curves: goals, lines through the last points, and what they cannot say."""
+import math
+import pytest
+import torch
+from lm4lv.learning import budgets, doubling, draw_curves, goal, measure_trail, samples_needed
+from lm4lv.model import tiny_model
+
+def points(*psnrs, first=1000): return [dict(samples=first * 2 ** k, psnr=p, psnr_ci=.1) for k, p in enumerate(psnrs)]
+
+def test_goals_are_the_papers_gain_and_the_papers_distance():
+    assert goal('denoise', 20, 40) == pytest.approx(20 + 26.77 - 19.96)
+    assert goal('flip', 40, 40) == pytest.approx(40 + 27.28 - 29.52)
+    assert goal('repeat', 40, 40) == goal('rotate', 40, 40)
+
+def test_the_start_has_no_place_on_a_logarithmic_axis():
+    slope, half, now = doubling([dict(samples=0, psnr=5., psnr_ci=1.), *points(20., 21., 22.)])
+    assert (slope, now) == (pytest.approx(1), pytest.approx(22)) and half == pytest.approx(0, abs=1e-6)
+
+def test_scatter_widens_the_interval(): assert doubling(points(20., 21.5, 21.5, 23.))[1] > .3
+
+@pytest.mark.parametrize('found', [[], points(20.), [dict(samples=0, psnr=5., psnr_ci=1.)]])
+def test_too_few_points_make_no_line(found): assert all(math.isnan(x) for x in doubling(found))
+
+def test_a_goal_takes_as_many_doublings_as_it_is_slopes_away():
+    curve = points(20., 20.5, 21., 21.5)
+    assert samples_needed(curve, 23.5) == pytest.approx(8000 * 2 ** 4)
+    assert samples_needed(curve, 23.5, slope=1) == pytest.approx(8000 * 2 ** 2)
+    assert samples_needed(curve, 20) == 8000
+
+def test_a_curve_that_falls_or_hardly_rises_never_meets_its_goal():
+    assert samples_needed(points(23., 22., 21.), 25) == math.inf
+    assert samples_needed(points(20., 20.001, 20.002), 40) == math.inf
+
+@pytest.fixture(scope='module')
+def measured():
+    model = tiny_model()
+    first = {k: v.clone() for k, v in model.trained_state().items()}
+    second = {k: v + .1 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0)) for k, v in first.items()}
+    return model, second, measure_trail(model, {0: first, 64: second}, count=4, seconds=10.)
+
+def test_a_trail_is_measured_snapshot_by_snapshot(measured):
+    model, last, run = measured
+    assert list(run['tasks']) == ['denoise', 'flip'] and run['n'] == 4
+    for task, row in run['tasks'].items():
+        assert [p['samples'] for p in row['points']] == [0, 64] and 'pairs' not in row
+        assert row['points'][0]['psnr'] != row['points'][1]['psnr']
+    flip, denoise = run['tasks']['flip'], run['tasks']['denoise']
+    assert flip['mae_r'] == flip['ceiling'] and denoise['mae_r'] != denoise['ceiling']
+    assert torch.equal(model.trained_state()['adapters.adapter.weight'], last['adapters.adapter.weight'])
+
+def test_the_table_says_what_it_cannot_know(measured):
+    report = dict(runs=dict(short=measured[2]))
+    text = budgets(report)
+    assert text.count('\n') == 3 and 'nan' not in text and text.count('|  |  |') == 2, 'one point makes no line'
+    rising = dict(tasks=dict(denoise=dict(degraded=20., mae_r=20., ceiling=40., goal=26.81, points=points(20., 21., 22.))), seconds=4000)
+    assert '+1.00 ± 0.00' in (line := budgets(dict(runs=dict(a=rising)))) and f'{4000 * 2 ** 4.81:,.0f}, 31.2 h' in line
+    draw_curves(report)
