@@ -25,7 +25,7 @@ def test_none_clears_a_setting_that_may_be_empty(): assert set_values(TrainConfi
 def test_an_unknown_setting_is_an_error_that_lists_the_known(text):
     for config in (TrainConfig(), MAEConfig(), FitConfig()):
         with pytest.raises(ValueError) as error: set_values(config, [text])
-        assert repr(text) in str(error.value) and 'steps' in str(error.value) and 'fit,' not in str(error.value)
+        assert repr(text) in str(error.value) and 'steps' in str(error.value) and ' fit,' not in str(error.value)
 
 @pytest.mark.parametrize('text', ['steps=many', 'lr=fast', 'betas=a,b', 'steps=nan', 'steps='])
 def test_a_wrong_value_is_an_error_that_names_it(text):
