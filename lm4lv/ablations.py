@@ -106,7 +106,7 @@ class Parallel(nn.Module):
     def pair_batch(self, pairs: Pairs) -> tuple: # the same pictures in the same order as LM4LV's
         return pairs.params, torch.stack([pairs.input, pairs.target], 1).flatten(0, 1)
 
-    def forward(self, params, images, input_noise=0.0, pixel=0.0) -> Loss: # there is no answer among the inputs to put noise on
+    def forward(self, params, images, input_noise=0.0, pixel=0.0, words=1.0) -> Loss: # there is no answer among the inputs to put noise on
         "LM4LV's squared error of visual tokens."
         with torch.no_grad(): features = self.vision.encode(images)
         guess = self.body(features[::2])
@@ -162,9 +162,9 @@ VARIANTS = {
     'adapters-alone': Variant('no language model', model=partial(parallel, False)),
     'linear': Variant('no language model; one affine map, in closed form', model=one_map, fit=solve),
     'vit-llm': Variant('one pass, no causal mask, no rotary positions', model=partial(parallel, True)),
-    'random-llm': Variant('weights of the language model drawn by lot', llm=random_llm),
-    'shuffled-llm': Variant('entries of each of its matrices shuffled', llm=shuffled_llm),
-    **{f'first-{k}': Variant(f'its first {k} layers only', llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
+    'random-llm': Variant('weights of the language model drawn by lot, no loss on words', dict(words=0.0), llm=random_llm),
+    'shuffled-llm': Variant('entries of each of its matrices shuffled, no loss on words', dict(words=0.0), llm=shuffled_llm),
+    **{f'first-{k}': Variant(f'its first {k} layers only, no loss on words', dict(words=0.0), llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
     'lora': Variant('LoRA beside its weights, trained too', dict(parts=('adapter', 'deadapter', 'task_tokens', 'lora'))),
     **{f'tokens-{k}': Variant(f'{k} task tokens', dict(task_length=k)) for k in (0, 1, 10, 50)},
     'words': Variant('a sentence instead of task tokens', dict(parts=('adapter', 'deadapter')), model=say_it),

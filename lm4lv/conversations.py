@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'TEMPLATES', 'OPEN', 'CLOSE', 'ConversationError', 'check_item', 'read_items', 'restoration', 'Segment',
-           'compile_item', 'Batch', 'make_batch', 'show_strip']
+           'compile_item', 'end_ids', 'Batch', 'make_batch', 'show_strip']
 
 # %% ../nbs/06_conversations.ipynb #60b11cb4
 import json, re
@@ -67,6 +67,16 @@ def _official(turns, tokenizer, generate):
         if not open_end: pieces += [('\n', role == 'gpt', True), *([('###', True, True)] if role == 'gpt' and i == len(turns) - 1 else [])]
     return pieces
 
+def _special(tokenizer): # id -> text
+    "All special tokens, also those that a template uses and the tokenizer has no name for."
+    return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens)) | {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+
+def _end_mark(text, tokenizer):
+    "Spaces and the special token that a text begins with, or nothing."
+    rest = text.lstrip(' ')
+    found = max((t for t in _special(tokenizer).values() if t and rest.startswith(t)), key=len, default=None)
+    return text[:len(text) - len(rest)] + found if found else ''
+
 def _chat(turns, tokenizer, generate):
     "The tokenizer's own template, rendered around placeholders so that what belongs to an answer is known."
     if any(role == 'none' for role, _ in turns): raise ConversationError('role "none" has no place in a chat template')
@@ -85,7 +95,7 @@ def _chat(turns, tokenizer, generate):
             pieces.append((value, role == 'gpt', False))
             after_answer = role == 'gpt'
         else:
-            end = tokenizer.eos_token if after_answer and tokenizer.eos_token and part.startswith(tokenizer.eos_token) else ''
+            end = _end_mark(part, tokenizer) if after_answer else ''
             pieces += [(end, True, True), (part[len(end):], False, True)]
     return pieces + ([(turns[-1][1], True, False)] if open_end else [])
 
@@ -141,6 +151,13 @@ def compile_item(
     "Compile a conversation into segments."
     segments = _compile(tuple(item['turns']), item['kind'], template, tokenizer, generate, gpt_prefix)
     return [Segment('task', False, task=item['task']) if s.kind == 'task' and s.task is None else s for s in segments]
+
+def end_ids(tokenizer, template: str = 'chat') -> set:
+    "Ids of the special tokens that end an answer: the mark of the template, and the tokenizer's own end of a text."
+    found = {tokenizer.eos_token_id} - {None}
+    if template == 'chat' and not tokenizer.chat_template: return found # conversations of kind 'simple' need none
+    segments = _compile((('human', 'a'), ('gpt', 'b')), 'conversation', template, tokenizer, False, '')
+    return found | {i for s in segments if s.supervised for i in s.ids if i in _special(tokenizer)}
 
 # %% ../nbs/06_conversations.ipynb #4789ba61
 @dataclass

@@ -61,7 +61,7 @@ def trial_eye(trial: EyeTrial, progress: bool = True) -> tuple: # the eye's fold
     decoder = trial.decoder
     objective = (f'{trial.pretrain.mask_ratio:.0%} hidden in {1 - trial.pretrain.unmasked:.0%} of steps; {decoder.loss}'
                  + f' + {decoder.perceptual} perceptual' * bool(decoder.perceptual) + f', noise {decoder.feature_noise}'
-                 + ', encoder too' * ('encoder' in decoder.parts) + ', random start' * (not trial.pretrain.pca))
+                 + ', encoder too' * ('encoder' in decoder.parts) + ', random start' * (not trial.pretrain.pca) + ', features of one variance' * (trial.pretrain.scaling == 'each'))
     return str(folder/'mae'), dict(objective=objective, pretrain_samples=first[-1]['samples'], decoder_samples=second[-1]['samples'],
                                    seconds=first[-1]['seconds'] + second[-1]['seconds'])
 

@@ -8,7 +8,7 @@ __all__ = ['Answer', 'generate', 'restore', 'growing', 'restore_uncached']
 # %% ../nbs/08_generation.ipynb #7fc2251c
 from dataclasses import dataclass, field
 import torch
-from .conversations import CLOSE, OPEN, restoration
+from .conversations import CLOSE, OPEN, end_ids, restoration
 from .model import LM4LV
 
 # %% ../nbs/08_generation.ipynb #8d088596
@@ -22,14 +22,14 @@ class Answer:
 
 class _Writer:
     "The state of one answer: text, or so many visual tokens into a picture."
-    def __init__(self, tokenizer, num_tokens, stop, most):
-        self.tokenizer, self.num_tokens, self.stop, self.most = tokenizer, num_tokens, stop, most
+    def __init__(self, tokenizer, num_tokens, ends, stop, most): # token ids that end an answer; a text that does; pictures
+        self.tokenizer, self.num_tokens, self.ends, self.stop, self.most = tokenizer, num_tokens, ends, stop, most
         self.ids, self.row, self.drawn, self.text, self.done, self.finished = [], [], [], '', False, False
         self.drawing, self.before = False, None # the visual tokens of the picture before
 
     def word(self, token):
         "Take a text token."
-        if token == self.tokenizer.eos_token_id:
+        if token in self.ends:
             self.done = self.finished = True
             return
         self.ids.append(token)
@@ -77,7 +77,8 @@ def generate(
     "Let the model answer conversations with words and pictures."
     tokenizer, N = model.llm.tokenizer, model.vision.num_tokens
     batch = model.compile(items, generate=True, left=True)
-    writers = [_Writer(tokenizer, N, '###' if model.template == 'official' else None, max_pictures) for _ in items]
+    ends, stop = end_ids(tokenizer, model.template), '###' if model.template == 'official' else None
+    writers = [_Writer(tokenizer, N, ends, stop, max_pictures) for _ in items]
     features = model.vision.encode(images) if len(images) else images.new_zeros(0, N, model.vision.feature_dim)
     for writer, seen in zip(writers, features.split([len(item['images']) for item in items])):
         writer.before = seen[-1] if len(seen) else features.new_zeros(N, features.shape[-1])

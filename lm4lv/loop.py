@@ -245,14 +245,57 @@ def _elapsed(clock, config, accelerator):
     if not config.seconds: return seconds
     return accelerator.reduce(torch.tensor(seconds, dtype=torch.float64, device=accelerator.device), 'mean').item()
 
-def _entry(sums, step, seconds, lr, config, accelerator):
-    "One entry of the log: means over the steps since the last one, and over processes."
-    means = torch.tensor([sum(v) / len(v) for v in sums.values()], dtype=torch.float64, device=accelerator.device)
-    entry = dict(step=step, samples=step * config.batch, seconds=seconds, lr=lr,
-                 **dict(zip(sums, accelerator.reduce(means, 'mean').tolist())))
-    if config.tracker: accelerator.log(entry, step=step)
-    return entry
+# %% ../nbs/02a_loop.ipynb #e595fe4a
+class _Run:
+    "Where a training stands: its step, its clock, its log, and the numbers since the last entry."
+    def __init__(self, module, optimizer, config, accelerator, trail, on_log, progress):
+        from tqdm.auto import tqdm
+        self.module, self.optimizer, self.config, self.accelerator, self.trail, self.on_log = module, optimizer, config, accelerator, trail, on_log
+        self.main = accelerator.is_main_process
+        self.step, self.log, self.sums = _resume(config, module, optimizer, accelerator)
+        self.seconds = self.log[-1]['seconds'] if self.log else 0
+        self.clock = time.perf_counter() - self.seconds
+        if config.trail_every and self.main and not self.step: save_trail(config.out, module, 0, trail)
+        self.bar = tqdm(total=None if config.seconds else config.steps, initial=self.step, disable=not (progress and self.main))
 
+    def loader(self, dataset, collate):
+        "Batches from the step at which the run stands."
+        config, parts = self.config, self.config.accumulate
+        sampler = StepSampler(len(dataset), config.batch // parts, _last(config, self.step, self.seconds) * parts, config.seed, self.step * parts)
+        return torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=config.workers,
+                                           collate_fn=collate, persistent_workers=config.workers > 0)
+
+    def add(self, **numbers):
+        "Keep the numbers of a part of a step."
+        for key, value in numbers.items(): self.sums.setdefault(key, []).append(float(value))
+
+    def enter(self, lr):
+        "Write one entry of the log: means over the steps since the last one, and over processes."
+        means = torch.tensor([sum(v) / len(v) for v in self.sums.values()], dtype=torch.float64, device=self.accelerator.device)
+        entry = dict(step=self.step, samples=self.step * self.config.batch, seconds=self.seconds, lr=lr,
+                     **dict(zip(self.sums, self.accelerator.reduce(means, 'mean').tolist())))
+        if self.config.tracker: self.accelerator.log(entry, step=self.step)
+        self.log.append(entry)
+        self.sums = {}
+        self.bar.set_postfix(loss=f"{entry['loss']:.4g}", **(dict(left=f'{self.config.seconds - self.seconds:.0f}s') if self.config.seconds else {}))
+        if self.on_log and self.main: self.on_log(entry)
+
+    def end_step(self, lr) -> bool: # whether it was the last one
+        "Count a step, log it and save it if it is due."
+        config = self.config
+        self.step, self.seconds = self.step + 1, _elapsed(self.clock, config, self.accelerator)
+        self.bar.update()
+        done = self.step == _last(config, self.step, self.seconds)
+        save = config.out and (self.step % config.save_every == 0 or done)
+        if self.step % config.log_every == 0 or done or save and config.seconds: self.enter(lr) # of a timed run, a checkpoint's log tells its time
+        if save:
+            if self.main: save_checkpoint(config.out, self.module, self.optimizer, self.step, self.log, config, self.sums)
+            self.accelerator.wait_for_everyone()
+        if config.trail_every and self.main and (self.step % config.trail_every == 0 or done):
+            save_trail(config.out, self.module, self.step * config.batch, self.trail)
+        return done
+
+# %% ../nbs/02a_loop.ipynb #1449ad5f
 def fit(
     module: torch.nn.Module, # trained: its parameters that require gradients
     dataset, # anything with a length, indexed by any non-negative integer
@@ -265,53 +308,29 @@ def fit(
     unused: bool = False, # a step may leave some trained weights without a gradient
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
     "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
-    from tqdm.auto import tqdm
     check_config(config)
     accelerator = make_accelerator(config, unused)
     optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
-    step, log, sums = _resume(config, module, optimizer, accelerator)
-    seconds = log[-1]['seconds'] if log else 0
-    sampler = StepSampler(len(dataset), config.batch // config.accumulate, _last(config, step, seconds) * config.accumulate,
-                          config.seed, step * config.accumulate)
-    loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=config.workers,
-                                         collate_fn=collate, persistent_workers=config.workers > 0)
-    model, optimizer, loader = accelerator.prepare(module, optimizer, loader)
-    plain, main = accelerator.unwrap_model(model), accelerator.is_main_process
-    clock = time.perf_counter() - seconds
-    if config.trail_every and main and not step: save_trail(config.out, plain, 0, trail)
-    bar = tqdm(total=None if config.seconds else config.steps, initial=step, disable=not (progress and main))
-    for part, batch in enumerate(loader, step * config.accumulate):
+    run = _Run(module, optimizer, config, accelerator, trail, on_log, progress)
+    model, optimizer, loader = accelerator.prepare(module, optimizer, run.loader(dataset, collate))
+    for part, batch in enumerate(loader, run.step * config.accumulate):
         torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
             loss, numbers = loss_fn(model, batch)
-            _stop_nonfinite(loss, batch, step, config, accelerator)
+            _stop_nonfinite(loss, batch, run.step, config, accelerator)
             accelerator.backward(loss)
-            if accelerator.sync_gradients: accelerator.clip_grad_norm_(plain.parameters(), config.clip)
-            lr = learning_rate(step, config, seconds)
+            if accelerator.sync_gradients: accelerator.clip_grad_norm_(module.parameters(), config.clip)
+            lr = learning_rate(run.step, config, run.seconds)
             for group in optimizer.param_groups: group['lr'] = lr
             optimizer.step()
             optimizer.zero_grad()
-        for key, value in dict(loss=loss.detach(), **numbers).items(): sums.setdefault(key, []).append(float(value))
-        if not accelerator.sync_gradients: continue
-        step, seconds = step + 1, _elapsed(clock, config, accelerator)
-        bar.update()
-        done = step == _last(config, step, seconds)
-        save = config.out and (step % config.save_every == 0 or done)
-        if step % config.log_every == 0 or done or save and config.seconds: # of a timed run, a checkpoint's log tells its time
-            log.append(_entry(sums, step, seconds, lr, config, accelerator))
-            sums = {}
-            bar.set_postfix(loss=f"{log[-1]['loss']:.4g}", **(dict(left=f'{config.seconds - seconds:.0f}s') if config.seconds else {}))
-            if on_log and main: on_log(log[-1])
-        if save:
-            if main: save_checkpoint(config.out, plain, optimizer.optimizer, step, log, config, sums)
-            accelerator.wait_for_everyone()
-        if config.trail_every and main and (step % config.trail_every == 0 or done): save_trail(config.out, plain, step * config.batch, trail)
-        if done and config.seconds:
+        run.add(loss=loss.detach(), **numbers)
+        if accelerator.sync_gradients and run.end_step(lr) and config.seconds:
             loader.end()
             break
-    bar.close()
+    run.bar.close()
     if config.tracker: accelerator.end_training()
-    return log
+    return run.log
 
 # %% ../nbs/02a_loop.ipynb #432f7085
 def smooth(values, share=0.05):

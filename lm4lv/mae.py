@@ -91,6 +91,7 @@ class MAEConfig:
     mask_ratio: float = 0.75
     unmasked: float = 0.5 # share of pre-training steps with nothing masked
     feature_noise: float = 0.0 # standard deviation of noise on unmasked features, in units of theirs
+    scaling: str = 'one' # features are divided by one standard deviation, or each by its own; measured whenever the encoder was trained
     loss: str = 'l1' # of the decoder stage: l1, l2, or l1+lpips
     perceptual: float = 0.0 # weight of `lite_distance` in the decoder stage
     perceptual_side: int = 128 # pixels that it enlarges pictures to; 64 takes half the time
@@ -140,6 +141,7 @@ def check_mae_config(config: MAEConfig):
     "`ValueError` for settings that cannot be trained with, and what a loss lacks, before anything is trained."
     if config.stage not in ('pretrain', 'decoder'): raise ValueError(f'stage {config.stage!r}: expected pretrain or decoder')
     if config.loss not in ('l1', 'l2', 'l1+lpips'): raise ValueError(f'loss {config.loss!r}: expected l1, l2 or l1+lpips')
+    if config.scaling not in ('one', 'each'): raise ValueError(f'scaling {config.scaling!r}: expected one or each')
     if not config.parts or set(config.parts) - {'encoder', 'decoder'}: raise ValueError(f'parts {config.parts}: expected decoder, encoder or both')
     if config.stage == 'pretrain' and (config.perceptual or config.parts != MAEConfig.parts):
         raise ValueError('perceptual and parts belong to stage=decoder: pre-training has the loss of MAE and trains everything')
@@ -154,11 +156,12 @@ class WithIndex(torch.utils.data.Dataset):
     def __getitem__(self, index): return dict(image=self.photos[index], index=index)
 
 @torch.no_grad()
-def measure_features(mae, images):
-    "Set `feature_mean` of each dimension and one `feature_std` for all, over photographs."
+def measure_features(mae, images, scaling: str = 'one'):
+    "Set `feature_mean` of each dimension and `feature_std`, one for all or each its own, over photographs."
     raw = torch.cat([mae.encode(part) for part in images.split(128)]) * mae.feature_std + mae.feature_mean
     mae.feature_mean = raw.mean((0, 1))
-    mae.feature_std = (raw - mae.feature_mean).pow(2).mean().sqrt().expand(mae.feature_dim).clone()
+    variance = (raw - mae.feature_mean).pow(2).mean((0, 1))
+    mae.feature_std = (variance if scaling == 'each' else variance.mean().expand(mae.feature_dim)).sqrt().clamp_min(1e-6).clone()
     return mae
 
 def start_mae(config: MAEConfig) -> MAE:
@@ -190,7 +193,7 @@ def train_mae(
     model = Objective(mark_parts(mae, config), config)
     log = fit(model, WithIndex(photos), mae_loss, config.fit, on_log=on_log, progress=progress, unused=config.stage == 'pretrain')
     mae.eval().requires_grad_(False)
-    if config.stage == 'pretrain' or 'encoder' in config.parts: measure_features(mae, sample.to(mae.pixel_mean.device))
+    if config.stage == 'pretrain' or 'encoder' in config.parts: measure_features(mae, sample.to(mae.pixel_mean.device), config.scaling)
     if save and int(os.environ.get('RANK', 0)) == 0:
         mae.save_pretrained(save)
         write_card(save, config, log)

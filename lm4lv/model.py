@@ -96,6 +96,7 @@ class LM4LV(nn.Module):
         images: torch.Tensor, # (P, 3, S, S) in [0, 1], their pictures in order
         input_noise: float = 0.0, # most noise on the answer's own visual tokens as inputs, in units of the features
         pixel: float = 0.0, # weight of the absolute error of the decoded answers
+        words: float = 1.0, # weight of the cross-entropy
     ) -> Loss:
         "Next-element prediction loss."
         trainable = any(p.requires_grad for p in self.vision.parameters())
@@ -107,7 +108,7 @@ class LM4LV(nn.Module):
         visual = (self.adapters.error(out, features.detach().flatten(0, 1)[batch.visual_to], before) if len(out)
                   else self.adapters.leave(out, before).sum())
         drawn = self.pixel_error(self.adapters.leave(out, before), images, batch) if pixel and len(out) else visual.new_zeros(())
-        return Loss(text + visual + pixel * drawn, text, visual, drawn)
+        return Loss(words * text + visual + pixel * drawn, text, visual, drawn)
 
     def before(self, batch, features): # (P, N, D) -> (n, D)
         "For each supervised visual token that of the same place in its conversation's picture before, or zeros."

@@ -37,6 +37,7 @@ class TrainConfig:
     lora_rank: int = 32
     lora_alpha: float = 64.0
     pixel: float = 0.0 # weight of the absolute error of the decoded answers; what trains a decoder
+    words: float = 1.0 # weight of the cross-entropy of words; 0 leaves the model to write what it likes around its pictures
     input_noise: float = 0.0 # most noise on the answer's tokens as inputs, against leaning on them
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
@@ -160,12 +161,12 @@ class Watch:
         plt.close(figure)
 
 # %% ../nbs/09_training.ipynb #21c6a015
-def next_element_loss(input_noise: float = 0.0, pixel: float = 0.0) -> callable:
+def next_element_loss(input_noise: float = 0.0, pixel: float = 0.0, words: float = 1.0) -> callable:
     "The loss of a batch of pairs, or of conversations with their pictures, for `fit`."
     def loss_fn(model, batch):
         plain = getattr(model, 'module', model)
         conversations, images = (plain.compile(batch['items']), batch['images']) if 'items' in batch else plain.pair_batch(Pairs(**batch))
-        loss = model(conversations, images, input_noise, pixel)
+        loss = model(conversations, images, input_noise, pixel, words)
         return loss.total, dict(text=loss.text.detach(), visual=loss.visual.detach(), **({'pixel': loss.pixel.detach()} if pixel else {}))
     return loss_fn
 
@@ -210,7 +211,7 @@ def train(
         model.warm_start(Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     if progress: print(describe(model))
-    log = fit(model, data, next_element_loss(config.input_noise, config.pixel), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
+    log = fit(model, data, next_element_loss(config.input_noise, config.pixel, config.words), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
               unused=len(config.tasks) > 1 or bool(config.items)) # task tokens that a batch does not draw
     if config.refit:
         behind = config.fit.batch * log[-1]['step']

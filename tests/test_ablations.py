@@ -18,7 +18,7 @@ from lm4lv.llm import fingerprint
 from lm4lv.loop import FitConfig, StepSampler, checkpoints, trained
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
-from lm4lv.verdicts import CLAIMS, MINIMUM, Claim, all_variants, forest, gain, judge, numbers, page
+from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, numbers, page
 from conftest import ROOT
 
 @pytest.fixture
@@ -377,16 +377,37 @@ def test_unknown_names_are_named():
 @pytest.mark.parametrize('values,samples,verdict', [
     ([], 0, 'not run'), ([1., 1., 1.01], 20_000, 'holds'), ([-1., -1., -1.01], 20_000, 'does not hold'),
     ([1., -1., 1.], 20_000, 'cannot tell: spread'), ([0., 0., 0.], 20_000, 'cannot tell: spread'),
-    ([1., 1., 1.], MINIMUM['samples'] - 1, 'cannot tell: small budget'), ([1., 1.], 20_000, 'cannot tell: small budget')])
-def test_verdicts(values, samples, verdict): assert judge(values, samples) == verdict
+    ([1., 1., 1.], MINIMUM['samples'] - 1, 'cannot tell: small budget'), ([1., 1.], 20_000, 'cannot tell: few seeds')])
+def test_verdicts(values, samples, verdict): assert judge(values, [], samples) == verdict
+
+@pytest.mark.parametrize('mean,ahead,verdict', [
+    (1., [.1, 2.], 'holds'), (1., [2., -.1], 'cannot tell: still learning'), (-1., [.1], 'cannot tell: still learning'), (-1., [-2.], 'does not hold')])
+def test_a_number_that_more_samples_may_turn_is_no_verdict(mean, ahead, verdict): assert judge([mean, mean, mean + .01], ahead, 20_000) == verdict
+
+def test_a_number_is_carried_on_at_the_pace_of_its_last_doubling():
+    row = rows_of(lm4lv=(20.,))[0]
+    row['curve'] = [dict(samples=s, psnr=p) for s, p in ((25, 10.), (49, 16.), (75, 18.), (100, 19.))]
+    assert halfway(row, 'psnr') == 17. and halfway(row, 'mae_r') == 2.
+    assert halfway(dict(row, curve=[dict(samples=100)]), 'psnr') == 20. # a closed form has no half
+    with pytest.raises(KeyError): halfway(row, 'ssim')
+    other = dict(row, name='mlp', psnr=18., curve=[dict(samples=50, psnr=17.), dict(samples=100, psnr=17.5)])
+    assert numbers(Claim('', gain('lm4lv', 'mlp')), [row, other]) == ([2.], [2. + DOUBLINGS * 2.5, 2.], 100)
+    assert numbers(Claim('', gain('lm4lv', 'mlp', key='ssim')), [row, other]) == ([0.], [0.], 100) # its curve is not kept
+
+def test_a_longer_run_stands_in_for_lm4lv_where_it_does_better():
+    rows = rows_of(lm4lv=(3., 4.), mlp=(5., 5.))
+    claim = Claim('', gain('lm4lv', 'mlp'))
+    assert numbers(claim, rows, {('lm4lv', 'denoise'): dict(psnr=9.)})[1] == [-1.5, 4.]
+    assert numbers(claim, rows, {('lm4lv', 'denoise'): dict(psnr=3.5)})[1] == [-1.5, -1.25] # better than the first seed only
+    assert numbers(claim, rows, {('lm4lv', 'rotate'): dict(psnr=9.)})[1] == [-1.5, -1.5]
 
 def test_a_claim_takes_all_from_one_seed_and_budget():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1.))
     claim = Claim('', gain('lm4lv', 'mlp'))
-    assert numbers(claim, rows) == ([2., 3.], 100)
+    assert numbers(claim, rows) == ([2., 3.], [2.5, 2.5], 100)
     rows[0]['samples'] = 900
-    assert numbers(claim, rows) == ([3.], 100)
-    assert numbers(Claim('', gain('lm4lv', 'mae_r')), rows) == ([1.], 900)
+    assert numbers(claim, rows) == ([3.], [3., 3.], 100)
+    assert numbers(Claim('', gain('lm4lv', 'mae_r')), rows) == ([1.], [1., 1.], 900)
 
 def test_every_claim_asks_for_variants_that_exist():
     asked = set()

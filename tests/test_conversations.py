@@ -1,7 +1,7 @@
-import json
+import copy, json
 import pytest
 import torch
-from lm4lv.conversations import ConversationError, check_item, compile_item, make_batch, read_items, restoration
+from lm4lv.conversations import _compile, ConversationError, check_item, compile_item, end_ids, make_batch, read_items, restoration
 
 N, LENGTH = 5, 3
 
@@ -100,6 +100,27 @@ def test_the_role_none_has_no_mark_in_the_official_template_and_no_place_in_a_ch
     bare = item(('none', 'Once upon a time'))
     assert shown(compile_item(bare, tokenizer, 'official'), tokenizer) == tokenizer.bos_token + 'Once upon a time\n'
     with pytest.raises(ConversationError, match='none'): compile_item(bare, tokenizer)
+
+ENDS = { # of a turn, as other models write it: a mark that is not the tokenizer's end, and the end behind a space
+    '<end_of_turn>': "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
+    ' <|endoftext|>': "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }} <|endoftext|>{% endif %}{% endfor %}"}
+
+@pytest.mark.parametrize('end', ENDS)
+def test_the_mark_that_ends_a_turn_is_supervised_and_ends_an_answer(tokenizer, end):
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens(dict(additional_special_tokens=['<start_of_turn>', '<end_of_turn>']))
+    other.chat_template, other.eos_token = ENDS[end], '<|endoftext|>'
+    segments = compile_item(item(('human', 'a'), ('gpt', 'Yes'), ('human', 'b'), ('gpt', 'No')), other)
+    assert shown(segments, other, True) == f'Yes{end}No{end}'
+    assert end_ids(other) == {other.eos_token_id, other.convert_tokens_to_ids(end.strip())}
+    assert end_ids(other, 'official') == {other.eos_token_id}
+
+def test_where_a_template_puts_nothing_behind_an_answer_only_the_answer_is_supervised(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, 'chat_template', "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    _compile.cache_clear()
+    assert shown(compile_item(item(('human', 'a'), ('gpt', 'Yes')), tokenizer), tokenizer, True) == 'Yes'
+    assert end_ids(tokenizer) == {tokenizer.eos_token_id}
+    monkeypatch.undo(); _compile.cache_clear()
 
 @pytest.mark.parametrize('template', ['chat', 'official'])
 def test_a_prefix_begins_every_answer_and_is_not_supervised(tokenizer, template):

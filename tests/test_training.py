@@ -117,6 +117,11 @@ def test_the_loss_falls(settings):
     log = train(settings(30), progress=False)[1]
     assert log[-1]['loss'] < log[0]['loss'] and abs(log[0]['text'] + log[0]['visual'] - log[0]['loss']) < 1e-4
 
+@pytest.mark.parametrize('words', [0., .25])
+def test_words_count_as_much_as_a_setting_says(settings, words):
+    entry, = train(settings(1, words=words), progress=False)[1]
+    assert entry['loss'] == pytest.approx(words * entry['text'] + entry['visual'], abs=1e-5) and entry['text'] > 1
+
 def test_fine_tuning_for_one_of_several_tasks_saves_its_checkpoints(settings, tmp_path):
     train(settings(), tmp_path/'both', progress=False)
     model, _ = train(settings(out=tmp_path/'out', init=str(tmp_path/'both'), tasks=('flip',)), progress=False)

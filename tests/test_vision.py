@@ -76,21 +76,24 @@ def test_what_was_saved_here_is_loaded_by_transformers(theirs, images, tmp_path)
     again = ViTMAEForPreTraining.from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), theirs.state_dict().values()))
 
+@pytest.mark.parametrize('scaling', ['one', 'each'])
 @torch.no_grad()
-def test_a_saved_mae_loads_with_its_feature_scaling(theirs, images, tmp_path):
-    mae = measure_features(MAE(theirs), images)
+def test_a_saved_mae_loads_with_its_feature_scaling(theirs, images, scaling, tmp_path):
+    mae = measure_features(MAE(theirs), images, scaling)
     features = mae.encode(images)
+    assert (features.pow(2).mean((0, 1)).std() < 1e-3) == (scaling == 'each')
     assert features.mean((0, 1)).abs().max() < 1e-4 and abs(features.pow(2).mean() - 1) < 1e-3
     mae.save_pretrained(tmp_path)
     again = MAE.from_pretrained(tmp_path)
     torch.testing.assert_close(again.encode(images), features)
     torch.testing.assert_close(again.decode(features), mae.decode(features))
 
+@pytest.mark.parametrize('scaling', ['one', 'each'])
 @torch.no_grad()
-def test_feature_scaling_does_not_change_a_reconstruction(theirs, images):
+def test_feature_scaling_does_not_change_a_reconstruction(theirs, images, scaling):
     mae = MAE(theirs)
     before = mae(images)
-    torch.testing.assert_close(measure_features(mae, images)(images), before, **CLOSE)
+    torch.testing.assert_close(measure_features(mae, images, scaling)(images), before, **CLOSE)
 
 @torch.no_grad()
 def test_half_precision_on_disk_is_float32_in_memory(theirs, images, tmp_path):
@@ -218,7 +221,7 @@ def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     with pytest.raises(MetricUnavailable, match='perception'): train_mae(small(stage='decoder', init=folder, perceptual=.1), progress=False)
 
-@pytest.mark.parametrize('bad,word', [(dict(parts=('nose',)), 'nose'), (dict(parts=()), 'parts'), (dict(loss='l3'), 'l3'),
+@pytest.mark.parametrize('bad,word', [(dict(parts=('nose',)), 'nose'), (dict(scaling='two'), 'two'), (dict(parts=()), 'parts'), (dict(loss='l3'), 'l3'),
     (dict(stage='pretrain', perceptual=.1), 'stage=decoder'), (dict(stage='pretrain', parts=('encoder',)), 'stage=decoder'), (dict(heads=3), 'multiple of heads')])
 def test_a_mae_setting_of_another_stage_is_an_error(bad, word):
     with pytest.raises(ValueError, match=word): train_mae(small(**bad), progress=False)
