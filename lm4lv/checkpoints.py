@@ -33,7 +33,6 @@ def task_folders(
             raise CheckpointError(f"{path}: stands for the task {path.name!r}, but was trained for {', '.join(tasks)}; "
                                   'name the folder after its task, or move it elsewhere')
         found[path.name] = path
-
     return _in_order(found)
 
 def _in_order(found):

@@ -62,13 +62,13 @@ def demo(
 
 def _plain(report):
     "A report for the terminal."
-    from lm4lv.evaluation import ROWS
+    from lm4lv.evaluation import ROWS, half_width
     lines = [f"{'task':10}" + ''.join(f'{title:>18}' for title in ROWS.values()) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(ROWS)]
     for task, rows in report['tasks'].items():
         cell = lambda row: f"{row['psnr']:>10.2f} / {row['ssim']:.3f}" if row else f"{'':18}"
         lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in ROWS) + f"{rows['n']:>6}")
     for task, rows in report['tasks'].items():
-        said = [f"{d['psnr']:+.2f} ± {'?' if d['psnr_ci'] != d['psnr_ci'] else format(d['psnr_ci'], '.2f')} dB against {ROWS[row]}"
+        said = [f"{d['psnr']:+.2f} ± {half_width(d['psnr_ci'])} dB against {ROWS[row]}"
                 for row in ('degraded', 'classical', 'mae_r') if (d := rows['differences'].get(f'lm4lv_minus_{row}'))]
         lines.append(f"{task}: LM4LV {', '.join(said)} (95%, over {rows['photographs']} photographs)")
     return '\n'.join(lines)
@@ -240,10 +240,10 @@ def evaluate_mae(
     Fréchet distance, precision and recall need some hundred crops: --count 480 --crops 80.
     Example: lm4lv evaluate-mae --images photos --json mae.json
     """
+    from lm4lv.evaluation import half_width
     from lm4lv.mae import evaluate_mae
     report = evaluate_mae(vision, images, count, crops, seed)
-    half = '?' if report['psnr_ci'] != report['psnr_ci'] else f"{report['psnr_ci']:.2f}" # one photograph has no interval
-    typer.echo(f"PSNR {report['psnr']:.2f} ± {half} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs")
+    typer.echo(f"PSNR {report['psnr']:.2f} ± {half_width(report['psnr_ci'])} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs")
     found = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
              if report[key] is not None]
     if found: typer.echo(', '.join(found))

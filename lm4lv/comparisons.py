@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from .degradations import Pairs, get_task, make_pairs
-from .evaluation import evaluation_seeds
+from .evaluation import evaluation_seeds, evenly
 from .generation import restore
 from .loop import replacing, trained, write_json
 from .metrics import mean_interval, psnr, score
@@ -91,7 +91,7 @@ def run_variant(
     task, fit = config.tasks[0], dataclasses.replace(config.fit, log_every=often, save_every=often)
     config = dataclasses.replace(config, fit=fit)
     pairs = make_pairs(photos, task, evaluation_seeds(0, len(photos)))
-    some = torch.linspace(0, len(photos) - 1, min(few, len(photos))).long() # crops of one photograph stand together
+    some = evenly(len(photos), few) # crops of one photograph stand together
     def look(entry): entry['psnr'] = psnr(answers(model, pairs.input[some], task), pairs.target[some]).mean().item()
     size = sum(p.numel() for p in trained(model).values())
     model, log = variant.fit(config, on_log=look, progress=progress, model=model)
@@ -180,7 +180,7 @@ def strip(path, task, name): return Path(path).with_suffix('')/f'{task}-{name}.p
 
 def show_row(path, row, photos, written, columns: int = 10):
     "Keep some of a row's pictures, and what they were made from, as PNG strips."
-    chosen = torch.linspace(0, len(photos) - 1, min(columns, len(photos))).long()
+    chosen = evenly(len(photos), columns)
     pairs = make_pairs(photos, row['task'], evaluation_seeds(0, len(photos)))
     for name, images in dict(input=pairs.input, target=pairs.target, **{row['name']: written}).items():
         with replacing(strip(path, row['task'], name)) as part:

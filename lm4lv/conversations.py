@@ -157,7 +157,7 @@ def end_ids(tokenizer, template: str = 'chat') -> set:
     found = {tokenizer.eos_token_id} - {None}
     if template == 'chat' and not tokenizer.chat_template: return found # conversations of kind 'simple' need none
     segments = _compile((('human', 'a'), ('gpt', 'b')), 'conversation', template, tokenizer, False, '')
-    return found | {i for s in segments if s.supervised for i in s.ids if i in _special(tokenizer)}
+    return found | {i for s in segments if s.supervised for i in s.ids} & _special(tokenizer).keys()
 
 # %% ../nbs/06_conversations.ipynb #4789ba61
 @dataclass

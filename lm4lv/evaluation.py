@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'ROWS', 'evaluation_seeds', 'task_pictures', 'emission_rate', 'perceptual', 'scores', 'differences',
-           'evaluate_task', 'evaluate', 'summary', 'table', 'gains', 'contact_sheet', 'figure_3']
+           'evaluate_task', 'evaluate', 'summary', 'table', 'half_width', 'gains', 'evenly', 'contact_sheet',
+           'figure_3']
 
 # %% ../nbs/10_evaluation.ipynb #e2b1412c
 import torch
@@ -131,7 +132,7 @@ def _markdown(titles, lines): return '\n'.join([f"| {' | '.join(cells)} |" for c
 
 def table(report: dict) -> str:
     "A report as a Markdown table, the paper's numbers beside ours."
-    cell = lambda row: f"{row['psnr']:.2f} ± {_half(row['psnr_ci'])} / {row['ssim']:.2f}" + (f" / {row['lpips']:.3f}" if 'lpips' in row else '')
+    cell = lambda row: f"{row['psnr']:.2f} ± {half_width(row['psnr_ci'])} / {row['ssim']:.2f}" + (f" / {row['lpips']:.3f}" if 'lpips' in row else '')
     lines = []
     for task, rows in report['tasks'].items():
         paper = ', '.join(f'{p:.2f} / {s:.2f}' for p, s in PAPER[task]) if task in PAPER else ''
@@ -139,20 +140,24 @@ def table(report: dict) -> str:
         lines.append([task, *(cell(rows[r]) if r in rows else '' for r in ROWS), n, paper])
     return _markdown(['task', *ROWS.values(), 'crops of photographs', 'paper: degraded, MAE-r, LM4LV'], lines)
 
-def _half(x): return '?' if x is None or x != x else f'{x:.2f}' # one photograph has no interval
+def half_width(x): return '?' if x is None or x != x else f'{x:.2f}' # one photograph has no interval
 
 def gains(report: dict) -> str:
     "What the language model adds, as a Markdown table: paired differences in dB, the way closed to the ceiling, and the <Img> it wrote unasked."
     lines = []
     for task, rows in report['tasks'].items():
         found = rows['differences']
-        cells = [f"{d['psnr']:+.2f} ± {_half(d['psnr_ci'])}" if (d := found.get(f'lm4lv_minus_{r}')) else '' for r in ('degraded', 'classical', 'mae_r', 'ceiling')]
+        cells = [f"{d['psnr']:+.2f} ± {half_width(d['psnr_ci'])}" if (d := found.get(f'lm4lv_minus_{r}')) else '' for r in ('degraded', 'classical', 'mae_r', 'ceiling')]
         wrote = f"{round(rows['img_emission_rate'] * rows['img_emission_n'])} of {rows['img_emission_n']}" if 'img_emission_n' in rows else ''
         paper = f'{PAPER[task][2][0] - PAPER[task][1][0]:+.2f}' if task in PAPER else ''
         lines.append([task, *cells, f"{rows['closed']:.0%}" if 'closed' in rows else '', wrote, paper])
     return _markdown(['task', '− degraded', '− classical', '− MAE-r', '− ceiling', 'closed', '`<Img>` unasked', 'paper: − MAE-r'], lines)
 
 # %% ../nbs/10_evaluation.ipynb #88985d8e
+def evenly(count: int, most: int) -> torch.Tensor: # indices
+    "At most so many of a number of things, from the first to the last."
+    return torch.linspace(0, count - 1, min(most, count)).long()
+
 def contact_sheet(
     shown: dict, # pictures of each task, as `evaluate` returns them
     columns: int = 8, # pictures of a task, spread over all of them
@@ -161,7 +166,7 @@ def contact_sheet(
     "For each task the rows input, MAE-r, LM4LV and target, as one picture."
     strips = []
     for pictures in shown.values():
-        chosen = torch.linspace(0, len(pictures['target']) - 1, min(columns, len(pictures['target']))).long()
+        chosen = evenly(len(pictures['target']), columns)
         for row in ('degraded', 'mae_r', 'lm4lv', 'target'):
             tiles = F.pad(pictures[row][chosen], (1, 1, 1, 1), value=1.)
             strips.append(torch.cat(list(tiles), -1))
