@@ -20,7 +20,7 @@ def _say(text): typer.echo(text, err=True)
 def _write(path, data):
     "Write a report where `--json` asks for it."
     if path:
-        from lm4lv.loop import write_json
+        from lm4lv.storage import write_json
         write_json(path, data)
         _say(f'wrote {path}')
 
@@ -48,7 +48,9 @@ def demo(
     """
     import time
     from lm4lv.evaluation import contact_sheet, evaluate
+    from lm4lv.files import format_of, write_picture
     start = time.perf_counter()
+    format_of(out) # before the work, not behind it
     models = _load(checkpoint)
     model = next(iter(models.values()))
     _say(f'{model.llm.name} (frozen), MAE of {model.vision.num_tokens} tokens at {model.vision.image_size}x{model.vision.image_size}; '
@@ -56,7 +58,7 @@ def demo(
     count = count or max(12, 48 // len(models)) # all tasks in about a minute
     report, shown = evaluate(models, images, count=count, seed=seed, free=0, on_task=lambda task: _say(f'restoring: {task} ...'))
     typer.echo(_plain(report))
-    contact_sheet(shown, 12, 4).save(out)
+    write_picture(out, contact_sheet(shown, 12, 4), {})
     _write(json_file, dict(report, checkpoint=checkpoint))
     _say(f'wrote {out}: from top to bottom input, MAE-r, LM4LV, photograph ({time.perf_counter() - start:.0f} s)')
 
@@ -144,7 +146,7 @@ def degrade(
     """
     from lm4lv.degradations import get_task, make_pairs
     from lm4lv.files import write_picture
-    from lm4lv.loop import write_json
+    from lm4lv.storage import write_json
     from lm4lv.photos import to_image, to_tensor
     kind, records = get_task(task), []
     if not overwrite and (out/'degradations.json').exists():

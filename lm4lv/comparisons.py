@@ -16,7 +16,7 @@ from PIL import Image
 from .degradations import Pairs, get_task, make_pairs
 from .evaluation import evaluation_seeds, evenly
 from .generation import restore
-from .loop import replacing, trained, write_json
+from .storage import replacing, trained, write_json
 from .metrics import mean_interval, psnr, score
 from .photos import Photos, to_image
 from .training import TrainConfig, build, train

@@ -10,7 +10,7 @@ from functools import partial
 from torch import nn
 from .ablations import Parallel
 from .comparisons import Variant
-from .loop import trained
+from .storage import trained
 from .model import LM4LV
 from .training import TrainConfig
 

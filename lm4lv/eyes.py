@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from .evaluation import evaluate
-from .loop import FitConfig, write_json
+from .loop import FitConfig
+from .storage import write_json
 from .mae import MAEConfig, evaluate_mae, train_mae
 from .training import TrainConfig, set_values, train
 from .vision import MAE

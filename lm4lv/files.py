@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'GREY', 'COLOUR', 'OPTIONS', 'STRUCTURE', 'Refused', 'Picture', 'read_picture', 'target_name', 'assemble',
-           'write_picture', 'Job', 'sources', 'check_targets', 'plan', 'Outcome', 'restore_files']
+           'format_of', 'write_picture', 'Job', 'sources', 'check_targets', 'plan', 'Outcome', 'restore_files']
 
 # %% ../nbs/10d_files.ipynb #09698a30
 import warnings
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from .loop import replacing
+from .storage import replacing
 from .photos import PhotoError, folder_paths
 from .tiles import count_tiles, cut, restore_pictures
 
@@ -103,10 +103,15 @@ def assemble(picture: Picture, colours: torch.Tensor, task: str) -> Image.Image:
         values = np.concatenate([values, alpha[None]])
     return Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0).squeeze()))
 
+def format_of(path: str | Path) -> str:
+    "Pillow's name for the format that a file's name asks for; `ValueError` for one that is not written."
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS: raise ValueError(f'{path}: pictures are not written as {suffix or "a file without an ending"}; expected one of {", ".join(FORMATS)}')
+    return FORMATS[suffix]
+
 def write_picture(path: str | Path, image: Image.Image, info: dict):
-    "Write a file whole or not at all, with its EXIF, profile and resolution."
-    path = Path(path)
-    kind = FORMATS[path.suffix.lower()]
+    "Write a file whole or not at all, with its EXIF, profile and resolution; `ValueError` for an ending that is not known."
+    kind = format_of(path)
     info, options, exif = dict(info), OPTIONS[kind], _fitting(info.get('exif', {}), image.size)
     info['exif'] = exif.tobytes() if len(exif) else None
     if kind == 'TIFF' and not {0x8769, 0x8825}.isdisjoint(exif): options = {} # libtiff compresses none with inner notes

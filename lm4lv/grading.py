@@ -10,7 +10,7 @@ import csv, html, os, re, shutil, site, subprocess, sys, tempfile, time, warning
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from .classroom import ClassroomError, assignments, convert, fail_clearly, prepare
-from .loop import replacing, write_json
+from .storage import replacing, write_json
 
 # %% ../nbs/21a_grading.ipynb #e4a8d02d
 KEPT = ('PATH', 'LANG', 'LC_ALL', 'OMP_NUM_THREADS', 'SYSTEMROOT', 'COMSPEC', 'PATHEXT')

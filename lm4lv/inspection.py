@@ -71,7 +71,7 @@ def shrink(
     return small
 
 def read_snapshot(
-    path: str | Path, # written by `lm4lv.loop.save_trail`, or shrunk
+    path: str | Path, # written by `lm4lv.storage.save_trail`, or shrunk
 ) -> dict: # named float32 tensors
     "One snapshot of adapters and task tokens; `ValueError` for one that is damaged or holds something else."
     from safetensors.torch import load_file

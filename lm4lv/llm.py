@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from .layers import Cache, Layers
-from .loop import write_json
+from .storage import write_json
 from .vision import load_whole, quiet
 
 # %% ../nbs/04_llm.ipynb #570b0183

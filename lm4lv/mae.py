@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from torch import nn
-from .loop import FitConfig, fit, write_card
+from .loop import FitConfig, fit
+from .storage import write_card
 from .metrics import lpips_network, score
 from .perception import lite_distance, lite_network, perceptual_report
 from .photos import Photos

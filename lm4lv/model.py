@@ -16,7 +16,7 @@ from .adapters import Adapters, TaskTokens
 from .conversations import Batch, compile_item, make_batch, restoration
 from .degradations import Pairs
 from .llm import FrozenLLM, fingerprint, load_llm, load_tokenizer
-from .loop import write_json, write_tensors
+from .storage import write_json, write_tensors
 from .vision import MAE, WEIGHTS, load_eye
 
 # %% ../nbs/07_next_element.ipynb #81673a69

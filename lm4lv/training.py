@@ -15,7 +15,8 @@ from .degradations import Pairs, get_task, make_pairs
 from .generation import restore
 from .items import ItemPhotos, PicturePaths, collate_items
 from .llm import DEFAULT, best_dtype, load_llm
-from .loop import FitConfig, fit, show_log, trained, write_card
+from .loop import FitConfig, fit, show_log
+from .storage import trained, write_card
 from .mae import WithIndex
 from .model import LM4LV
 from .photos import Photos, to_image

@@ -100,18 +100,18 @@ def numbers(claim: Claim, rows: list, longer: dict = {}) -> tuple: # a number fo
         if found: return found, ahead(claim, kept, longer), samples
     return [], [], 0
 
-def against(values: list, ahead: list) -> list: # those of the latter
+def against(values: list, later: list) -> list: # those of the latter
     "Where more samples may turn a number."
-    return [x for x in ahead if x * sum(values) < 0]
+    return [x for x in later if x * sum(values) < 0]
 
-def judge(values: list, ahead: list, samples: int) -> str: # holds, does not hold, cannot tell, or not run
+def judge(values: list, later: list, samples: int) -> str: # holds, does not hold, cannot tell, or not run
     "Above zero, below, or neither; nothing where the budget is too small, or more of it may turn the number."
     if not values: return 'not run'
     if samples < MINIMUM['samples']: return 'cannot tell: small budget'
     if len(values) < MINIMUM['seeds']: return 'cannot tell: few seeds'
     mean, half = interval(values)
     if abs(mean) <= half: return 'cannot tell: spread'
-    if against(values, ahead): return 'cannot tell: still learning'
+    if against(values, later): return 'cannot tell: still learning'
     return 'holds' if mean > 0 else 'does not hold'
 
 # %% ../nbs/14a_verdicts.ipynb #eb2e9029

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
-from .loop import write_json, write_tensors
+from .storage import write_json, write_tensors
 
 # %% ../nbs/03_mae.ipynb #0072013c
 @runtime_checkable

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .comparisons import Variant
-from .loop import FitConfig, fit, write_json, write_tensors
+from .loop import FitConfig, fit
+from .storage import write_json, write_tensors
 from .mae import WithIndex, measure_features, new_mae
 from .photos import Photos
 from .vision import WEIGHTS, load_whole

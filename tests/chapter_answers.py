@@ -11,6 +11,13 @@ def salt(image, share, rng):
     return image.masked_fill(torch.rand(image.shape[1:], generator=rng) < share, 1.)
 ''', [('def salt(image, share, rng): return image.masked_fill(torch.rand(image.shape, generator=rng) < share, 1.)', 'one number for a pixel'),
       ('def salt(image, share, rng): return image.masked_fill_(torch.rand(image.shape[1:], generator=rng) < share, 1.)', 'work on a copy')]),
+    '01a_storage': ('''
+def newest(names):
+    whole = [name for name in names if name.startswith('step-')]
+    return max(whole, key=lambda name: int(name[5:])) if whole else None
+''', [('def newest(names): return max([n for n in names if n.startswith("step-")], default=None)', 'as text'),
+      ('def newest(names): return max([n for n in names if "step-" in n], key=lambda n: int(n.split("-")[1]), default=None)', 'never renamed'),
+      ('def newest(names): return max([n for n in names if n.startswith("step-")], key=lambda n: int(n[5:]))', 'ValueError')]),
     '02_metrics': ('''
 def forgiving_psnr(a, b):
     return torch.stack([psnr(a, b), psnr(a[..., 1:], b[..., :-1]), psnr(a[..., :-1], b[..., 1:])]).amax(0)

@@ -15,7 +15,8 @@ from lm4lv.experts import EXPERTS, matched, mlp, size, transformer
 from lm4lv.generation import restore
 from lm4lv.heads import HEADS, Mixture, Skip, with_head
 from lm4lv.llm import fingerprint
-from lm4lv.loop import FitConfig, StepSampler, checkpoints, trained
+from lm4lv.loop import FitConfig, StepSampler
+from lm4lv.storage import checkpoints, trained
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
 from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, numbers, page

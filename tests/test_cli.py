@@ -199,6 +199,10 @@ def test_each_task_finds_its_own_checkpoint(lm4lv, photo, checkpoint, tmp_path):
 
 # train, evaluate, demo
 
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(lm4lv, tmp_path):
+    done = lm4lv('demo', '--out', tmp_path/'demo.gif')
+    assert done.returncode == 2 and 'demo.gif' in done.stderr and '.png' in done.stderr, done.stderr
+
 def test_train_then_evaluate_and_demo_work_on_folders(lm4lv, checkpoint, tmp_path): # some 20 s: three commands load torch and transformers
     photos, base = tmp_path/'photos', checkpoint.parent
     photos.mkdir()

@@ -7,7 +7,7 @@ from lm4lv.degradations import make_pairs
 from lm4lv.classical import CLASSICAL, classical
 from lm4lv.evaluation import (ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, figure_3, gains,
                               perceptual, summary, table)
-from lm4lv.loop import write_json
+from lm4lv.storage import write_json
 from lm4lv.metrics import psnr
 
 @pytest.fixture

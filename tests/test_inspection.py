@@ -6,7 +6,7 @@ from lm4lv.generation import restore
 from lm4lv.inspection import (Attention, adapter_directions, attention, diagonal_share, effective_rank, leading_directions, matrices,
                               nearest_words, norms, overlap, range_angles, read_snapshot, read_trail, shrink, shuffled, spectrum,
                               typical, walk)
-from lm4lv.loop import save_trail
+from lm4lv.storage import save_trail
 
 @pytest.fixture
 def rng(): return torch.Generator().manual_seed(0)

@@ -4,8 +4,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.loop import (FitConfig, NonFiniteLoss, StepSampler, checkpoints, fit, learning_rate, load_checkpoint, save_trail,
-                        smooth, write_json)
+from lm4lv.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
+from lm4lv.storage import checkpoints, load_checkpoint, save_checkpoint, save_trail, write_json
 from loop_child import Numbers, loss_fn, network, run
 
 CHILD = str(Path(__file__).with_name('loop_child.py'))
@@ -163,11 +163,21 @@ def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(tmp_path):
     for folder in checkpoints(tmp_path): assert load_checkpoint(folder, network('plain'))[0] == int(folder.name[5:])
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    import lm4lv.loop as loop
+    from lm4lv import storage
     def full(*args, **kwargs): raise OSError('no space left on device')
-    monkeypatch.setattr(loop, 'write_json', full) # called behind the tensors: the checkpoint is half written
+    monkeypatch.setattr(storage, 'write_json', full) # called behind the tensors: the checkpoint is half written
     with pytest.raises(OSError, match='no space'): run('plain', config(out=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
+
+def test_the_scale_of_a_loss_in_float16_is_kept(tmp_path):
+    module, scaler = network('plain'), torch.amp.GradScaler('cpu', init_scale=1024.)
+    optimizer = torch.optim.SGD(module.parameters(), 1.)
+    scaler.scale(next(module.parameters()).sum() * torch.inf).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    saved, new = save_checkpoint(tmp_path, module, optimizer, 1, [], config(), scaler=scaler), torch.amp.GradScaler('cpu', init_scale=7.)
+    load_checkpoint(saved, network('plain'), scaler=new)
+    assert new.state_dict() == scaler.state_dict() and new.state_dict()['scale'] == 512
 
 def test_what_a_killed_process_of_the_same_number_left_behind_does_no_harm(tmp_path):
     (tmp_path/f'.part-{os.getpid()}').mkdir()
@@ -340,11 +350,11 @@ def test_only_the_named_weights_go_into_the_trail(tmp_path):
     assert set(load_file(trail(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
 
 def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    from lm4lv import loop
+    from lm4lv import storage
     save_trail(tmp_path, network('plain'), 8)
     before = trail(tmp_path)[0].read_bytes()
     def full(*args, **kwargs): raise OSError('no space left on device')
-    monkeypatch.setattr(loop.os, 'replace', full)
+    monkeypatch.setattr(storage.os, 'replace', full)
     for samples in (8, 16):
         with pytest.raises(OSError, match=f'samples-{samples:08d}.*no space.*trail_every=0'): save_trail(tmp_path, network('plain'), samples)
     assert [p.read_bytes() for p in trail(tmp_path)] == [before]

@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import load_file
 from lm4lv.degradations import Pairs, make_pairs
 from lm4lv.llm import load_llm
-from lm4lv.loop import FitConfig, checkpoints
+from lm4lv.loop import FitConfig
+from lm4lv.storage import checkpoints
 from lm4lv.mae import MAEConfig
 from lm4lv.model import LM4LV
 from lm4lv.training import PairBatches, TrainConfig, build, describe, set_values, train, training_data
