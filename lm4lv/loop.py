@@ -11,8 +11,7 @@ import math, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from safetensors.torch import save_file
-from .storage import checkpoints, load_checkpoint, remove_parts, save_checkpoint, save_trail, trained
+from .storage import checkpoints, load_checkpoint, remove_parts, save_checkpoint, save_trail, trained, write_tensors
 
 # %% ../nbs/02a_loop.ipynb #d3ccb09a
 @dataclass
@@ -90,7 +89,7 @@ def _stop_nonfinite(loss, batch, step, config, accelerator):
     where = 'set `out` to have the batch saved' if bad else 'the batch of another process was the cause'
     if config.out and bad:
         path = Path(config.out)/f'nonfinite-{step}.safetensors'
-        save_file({k: v.detach().cpu().contiguous() for k, v in batch.items() if torch.is_tensor(v)}, path)
+        write_tensors(path, {k: v for k, v in batch.items() if torch.is_tensor(v)})
         where = f'the batch is in {path}'
     raise NonFiniteLoss(f'loss {loss.item()} at step {step}: {where}; try a lower lr or a longer warmup')
 

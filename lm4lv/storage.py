@@ -45,7 +45,11 @@ def write_tensors(
 ) -> None:
     "Write tensors whole or not at all."
     tensors = {k: v.detach().cpu().to(dtype or v.dtype).contiguous() for k, v in tensors.items()}
-    with replacing(path) as part: save_file(tensors, part, metadata=dict(format='pt'))
+    with replacing(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        save_file(tensors, part, metadata=dict(format='pt'))
+        part.chmod(mode) # safetensors hides its files from everybody else
 
 def write_card(
     folder: str | Path, # of a trained model
@@ -70,7 +74,7 @@ def _state(module, optimizer):
     tensors = {}
     for name, p in trained(module).items():
         for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): # no moments where no gradient came yet
-            tensors[f'{kind}.{name}'] = value.detach().cpu().contiguous()
+            tensors[f'{kind}.{name}'] = value
     return tensors
 
 def save_checkpoint(
@@ -85,7 +89,7 @@ def save_checkpoint(
     try:
         remove_parts(out)
         part.mkdir(parents=True)
-        save_file(_state(module, optimizer), part/'state.safetensors')
+        write_tensors(part/'state.safetensors', _state(module, optimizer))
         write_json(part/'state.json', dict(step=step, log=log, sums=sums or {}, config=dataclasses.asdict(config), scaler=scaler and scaler.state_dict()))
         os.replace(part, final)
     except (OSError, SafetensorError) as error:

@@ -169,6 +169,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, mon
     with pytest.raises(OSError, match='no space'): run('plain', config(out=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
+@pytest.mark.skipif(os.name == 'nt', reason='no such permissions')
+def test_others_may_read_what_they_may_read_of_any_other_file(tmp_path):
+    run('plain', config(steps=5, trail_every=5, out=str(tmp_path/'run')))
+    (tmp_path/'plain').write_text('')
+    written = [p for p in (tmp_path/'run').rglob('*') if p.is_file()]
+    assert len(written) == 4 and {p.stat().st_mode for p in written} == {(tmp_path/'plain').stat().st_mode}
+
 def test_the_scale_of_a_loss_in_float16_is_kept(tmp_path):
     module, scaler = network('plain'), torch.amp.GradScaler('cpu', init_scale=1024.)
     optimizer = torch.optim.SGD(module.parameters(), 1.)
