@@ -31,6 +31,7 @@ class Variant:
     llm: callable = None # (FrozenLLM, seed) -> FrozenLLM, before the model is built around it
     model: callable = None # (LM4LV, TrainConfig) -> what is trained in its place
     fit: callable = train # how it is trained
+    like: str | None = None # the variant that it is trained exactly as, so that one training serves both and only the answers differ
 
 def build_variant(variant: Variant, config: TrainConfig) -> tuple: # the model, and its settings
     "A variant, ready to be trained."
@@ -95,6 +96,7 @@ def run_variant(
     def look(entry): entry['psnr'] = psnr(answers(model, pairs.input[some], task), pairs.target[some]).mean().item()
     size = sum(p.numel() for p in trained(model).values())
     model, log = variant.fit(config, on_log=look, progress=progress, model=model)
+    if variant.like: log = [{k: v for k, v in entry.items() if k != 'psnr'} for entry in log] # the curve is the other's
     numbers, written = measure(model.eval(), pairs, task)
     row = dict(what=variant.what, trained=size, samples=fit.steps * fit.batch, seconds=log[-1]['seconds'], **numbers, curve=log)
     return row, written
@@ -152,12 +154,13 @@ def run_row(
     if old := stands(path, row): return old
     say(f"{name}, {row['task']}, seed {row['seed']}: {variant.what}")
     photos = Photos(test['images'], split='test', size=load_eye(config.vision).image_size, crops=test['crops']).spread(test['count'])
-    config.fit.out = str(Path(out)/f"{row['task']}-{name}-{row['seed']}-{digest(row['settings'])}")
+    config.fit.out = str(_checkpoints(out, variant.like or name, row))
     found, written = run_variant(variant, config, photos, progress=progress)
     if not row['seed']: show_row(path, row, photos, written)
     record(path, row := row | found)
-    shutil.rmtree(config.fit.out, ignore_errors=True)
     return row
+
+def _checkpoints(out, name, row): return Path(out)/f"{row['task']}-{name}-{row['seed']}-{digest(row['settings'])}"
 
 def run_series(
     variants: dict, # name -> Variant
@@ -172,7 +175,9 @@ def run_series(
     test, rows = dict(images=str(images), count=count, crops=crops), []
     for seed in range(seeds):
         seeded = dataclasses.replace(config, fit=dataclasses.replace(config.fit, seed=seed))
-        rows += [run_row(name, variant, seeded, path, test, out, say, progress) for name, variant in variants.items()]
+        found = {name: run_row(name, variant, seeded, path, test, out, say, progress) for name, variant in variants.items()}
+        for name, row in found.items(): shutil.rmtree(_checkpoints(out, variants[name].like or name, row), ignore_errors=True)
+        rows += found.values()
     return rows
 
 # %% ../nbs/11b_comparisons.ipynb #c5132d87

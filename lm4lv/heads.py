@@ -73,5 +73,5 @@ def with_head(head: callable, model: LM4LV, config: TrainConfig) -> LM4LV: # hea
 
 HEADS = {
     'gmm': Variant('a mixture of 4 Gaussians, the likeliest mean', model=partial(with_head, Mixture)),
-    'gmm-sample': Variant('a mixture of 4 Gaussians, sampled', model=partial(with_head, partial(Mixture, sample=True))),
+    'gmm-sample': Variant('a mixture of 4 Gaussians, sampled', model=partial(with_head, partial(Mixture, sample=True)), like='gmm'),
     'skip': Variant('the input token of the same place is added', model=partial(with_head, Skip))}

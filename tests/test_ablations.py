@@ -274,6 +274,12 @@ def test_a_series_is_made_once(series, tmp_path):
     assert json.loads(json.dumps(rows)) == series(said=again, seeds=2) and not again
     assert not list((tmp_path/'runs').glob('*'))
 
+def test_what_is_trained_alike_is_trained_once(series, tmp_path):
+    plain, sampled = series('gmm,gmm-sample', steps=4)
+    assert plain['seconds'] == sampled['seconds'] and plain['curve'][-1]['loss'] == sampled['curve'][-1]['loss']
+    assert plain['psnr'] != sampled['psnr'] and not list((tmp_path/'runs').glob('*'))
+    assert all('psnr' in entry for entry in plain['curve']) and not any('psnr' in entry for entry in sampled['curve'])
+
 def test_a_half_finished_series_goes_on_where_it_stopped(series, config, tmp_path, monkeypatch):
     whole = {(r['name'], r['seed']): r for r in series('mlp,linear', steps=6)}
     (tmp_path/'rows.json').unlink()
