@@ -53,12 +53,14 @@ def measure_trail(
 
 # %% ../nbs/10f_learning.ipynb #5e3d0537
 def doubling(
-    points: list, # dicts with samples and psnr
+    points: list, # dicts with samples and psnr; those that are `settled`, at the end of a schedule, go before others if there are two
     last: int = 4, # how many of them, from the end, make the line; the start has no place on a logarithmic axis
 ) -> tuple: # dB for each doubling of samples, half the width of its 95% interval, dB of the line at the last point; NaN where there are too few
     "The straight line of a learning curve over the logarithm of samples."
     from scipy.stats import linregress, t
-    points = [p for p in points if p['samples']][-last:]
+    points = [p for p in points if p['samples']]
+    settled = [p for p in points if p.get('settled')]
+    points = (settled if len(settled) > 1 else points)[-last:]
     if len(points) < 2: return math.nan, math.nan, math.nan
     x = [math.log2(p['samples']) for p in points]
     line = linregress(x, [p['psnr'] for p in points])
