@@ -145,22 +145,21 @@ def run_row(
     name: str, variant: Variant, config: TrainConfig, path: str | Path, # the results file
     test: dict, # photographs to measure on: images, count, crops
     out: str | Path, say: callable, progress: bool,
-) -> dict:
+) -> tuple: # the row, and the folder of its checkpoints
     "One variant and seed: what is there, or trained, measured and recorded."
     common = digest(settings_of(config, test=test), ('tasks', 'seed')) # rows of one series have it in common
     config = copy.deepcopy(dataclasses.replace(config, **variant.settings))
     row = dict(name=name, task=config.tasks[0], seed=config.fit.seed, samples=config.fit.steps * config.fit.batch,
                common=common, settings=settings_of(config, test=test))
-    if old := stands(path, row): return old
+    folder = Path(out)/f"{row['task']}-{variant.like or name}-{row['seed']}-{digest(row['settings'])}"
+    if old := stands(path, row): return old, folder
     say(f"{name}, {row['task']}, seed {row['seed']}: {variant.what}")
     photos = Photos(test['images'], split='test', size=load_eye(config.vision).image_size, crops=test['crops']).spread(test['count'])
-    config.fit.out = str(_checkpoints(out, variant.like or name, row))
+    config.fit.out = str(folder)
     found, written = run_variant(variant, config, photos, progress=progress)
     if not row['seed']: show_row(path, row, photos, written)
     record(path, row := row | found)
-    return row
-
-def _checkpoints(out, name, row): return Path(out)/f"{row['task']}-{name}-{row['seed']}-{digest(row['settings'])}"
+    return row, folder
 
 def run_series(
     variants: dict, # name -> Variant
@@ -175,9 +174,10 @@ def run_series(
     test, rows = dict(images=str(images), count=count, crops=crops), []
     for seed in range(seeds):
         seeded = dataclasses.replace(config, fit=dataclasses.replace(config.fit, seed=seed))
-        found = {name: run_row(name, variant, seeded, path, test, out, say, progress) for name, variant in variants.items()}
-        for name, row in found.items(): shutil.rmtree(_checkpoints(out, variants[name].like or name, row), ignore_errors=True)
-        rows += found.values()
+        found = [run_row(name, variant, seeded, path, test, out, say, progress) for name, variant in variants.items()]
+        for row, folder in found: # not before: another variant may go on from the same checkpoints
+            rows.append(row)
+            shutil.rmtree(folder, ignore_errors=True)
     return rows
 
 # %% ../nbs/11b_comparisons.ipynb #c5132d87

@@ -21,6 +21,7 @@ from .vision import MAE
 class EyeTrial:
     "One candidate eye, and how long its parts are trained."
     name: str = 'trial' # also the folder below `out`
+    group: str = '' # trials that are compared with each other, for a table of them
     images: str = 'builtin' # photographs to learn from
     test: str = 'builtin' # photographs to measure on; of 'builtin' the test half
     vision: str | None = None # a finished eye to judge, instead of one that is trained here
@@ -84,7 +85,7 @@ def run_trial(
     folder, made = trial_eye(trial, progress)
     eye = MAE.from_pretrained(folder)
     seen, config = evaluate_mae(eye, trial.test, trial.count, trial.crops, perceptual=False), eye.model.config
-    row = dict(name=trial.name, image_size=config.image_size, patch_size=config.patch_size, width=config.hidden_size,
+    row = dict(name=trial.name, group=trial.group, image_size=config.image_size, patch_size=config.patch_size, width=config.hidden_size,
                depth=config.num_hidden_layers, tokens=eye.num_tokens, **made, reconstruction_psnr=seen['psnr'], ssim=seen['ssim'],
                **(trial_adapters(trial, folder, progress) if trial.adapter_seconds else dict(n=seen['n'])))
     if results: add_trial(results, row)

@@ -31,9 +31,10 @@ def measure_trail(
     tasks: list | None = None, # by default all of the model's
     count: int = 40, crops: int = 1, # pictures to measure on
     seconds: float | None = None, # how long the run took, for what is missing
+    behind: dict | None = None, # the run that this one went on from, as measured here on the same pictures; its points come first
     on_snapshot: callable = None, # called with the samples of each
 ) -> dict: # per task: samples, psnr and its 95% half-width of each snapshot, MAE-r, ceiling, goal
-    "The learning curve of a run, task by task."
+    "The learning curve of a run, task by task; its last snapshot, behind which the learning rate is down, is `settled`."
     photos, groups = Photos(images, split='test', size=model.vision.image_size, crops=crops).spread_groups(count)
     found = {}
     for task in tasks or model.tasks.names:
@@ -48,8 +49,19 @@ def measure_trail(
         for task, row in found.items():
             mean, half = mean_interval(psnr(torch.stack(restore(model, row['pairs'].input, task)), row['pairs'].target), groups)
             row['points'].append(dict(samples=samples, psnr=mean, psnr_ci=half))
-    for row in found.values(): del row['pairs']
+    for task, row in found.items():
+        del row['pairs']
+        row['points'][-1]['settled'] = True
+        if behind: row['points'] = _go_on(behind['tasks'][task], row)
+    if behind and seconds is not None: seconds += behind['seconds']
     return dict(tasks=found, n=len(photos), photographs=len(groups.unique()), images=str(images), seconds=seconds)
+
+def _go_on(before, row):
+    "Points of a run behind those of the run that it went on from; its start is that run's end."
+    for key in ('degraded', 'mae_r'):
+        if abs(before[key] - row[key]) > .001: raise ValueError(f'behind: measured on other pictures ({key} {before[key]:.2f}, here {row[key]:.2f} dB); measure both on the same')
+    seen = before['points'][-1]['samples']
+    return before['points'] + [dict(p, samples=seen + p['samples']) for p in row['points'] if p['samples']]
 
 # %% ../nbs/10f_learning.ipynb #5e3d0537
 def doubling(

@@ -48,6 +48,18 @@ def test_a_trail_is_measured_snapshot_by_snapshot(measured):
     assert flip['mae_r'] == flip['ceiling'] and denoise['mae_r'] != denoise['ceiling']
     assert torch.equal(model.trained_state()['adapters.adapter.weight'], last['adapters.adapter.weight'])
 
+def test_a_run_stands_behind_the_one_that_it_went_on_from(measured):
+    model, last, run = measured
+    longer = measure_trail(model, {0: last, 96: last}, count=4, seconds=5., behind=run)
+    for task, row in longer['tasks'].items():
+        assert [(p['samples'], 'settled' in p) for p in row['points']] == [(0, False), (64, True), (160, True)]
+        assert row['points'][:2] == run['tasks'][task]['points']
+    assert longer['seconds'] == 15 and len(run['tasks']['flip']['points']) == 2, 'the first run stays as it was'
+
+def test_a_run_is_not_put_behind_one_that_saw_other_pictures(measured):
+    model, last, run = measured
+    with pytest.raises(ValueError, match='behind: measured on other pictures'): measure_trail(model, {64: last}, count=3, behind=run)
+
 def test_the_table_says_what_it_cannot_know(measured):
     report = dict(runs=dict(short=measured[2]))
     text = budgets(report)
