@@ -88,7 +88,7 @@ def ahead(claim: Claim, seeds: list, longer: dict) -> list: # rows of each seed 
     except KeyError: return [mean(best)]
 
 def numbers(claim: Claim, rows: list, longer: dict = {}) -> tuple: # a number for each seed, where it may go, and the samples
-    "A claim's number, at the largest budget that has all it asks for."
+    "A claim's number, at the largest budget that has all it asks for; without one, that of the longer runs."
     groups = {}
     for row in rows: groups.setdefault((row['samples'], row['common']), {}).setdefault(row['seed'], {})[row['name'], row['task']] = row
     for (samples, _), seeds in sorted(groups.items(), reverse=True):
@@ -98,7 +98,16 @@ def numbers(claim: Claim, rows: list, longer: dict = {}) -> tuple: # a number fo
             except KeyError: continue # not all rows of this seed are there
             kept.append(some)
         if found: return found, ahead(claim, kept, longer), samples
-    return [], [], 0
+    return _once(claim, longer)
+
+def _once(claim, longer):
+    "A claim's number from the longer runs alone, as `numbers` gives it, with the fewest samples of those that it asks for."
+    asked = []
+    def of(name, task, key):
+        asked.append(longer[name, task])
+        return asked[-1][key]
+    try: return [claim.number(of)], [], min(run['samples'] for run in asked)
+    except KeyError: return [], [], 0
 
 def against(values: list, later: list) -> list: # those of the latter
     "Where more samples may turn a number."

@@ -408,6 +408,14 @@ def test_a_longer_run_stands_in_for_lm4lv_where_it_does_better():
     assert numbers(claim, rows, {('lm4lv', 'denoise'): dict(psnr=3.5)})[1] == [-1.5, -1.25] # better than the first seed only
     assert numbers(claim, rows, {('lm4lv', 'rotate'): dict(psnr=9.)})[1] == [-1.5, -1.5]
 
+def test_a_claim_without_rows_takes_the_longer_runs_own_number():
+    longer = {('lm4lv', task): dict(psnr=9., mae_r=6., samples=n) for task, n in (('denoise', 4_000), ('rotate', 3_000))}
+    claim = Claim('', gain('lm4lv', 'mae_r'))
+    assert numbers(claim, [], longer) == ([3.], [], 4_000) and judge(*numbers(claim, [], longer)) == 'cannot tell: few seeds'
+    assert numbers(claim, rows_of(lm4lv=(3., 4.)), longer)[2] == 100, 'rows go first'
+    assert numbers(Claim('', lambda of: of('lm4lv', 'denoise', 'psnr') - of('lm4lv', 'rotate', 'psnr')), [], longer) == ([0.], [], 3_000)
+    assert judge(*numbers(Claim('', gain('lm4lv', 'mlp')), [], longer)) == 'not run'
+
 def test_a_claim_takes_all_from_one_seed_and_budget():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1.))
     claim = Claim('', gain('lm4lv', 'mlp'))
