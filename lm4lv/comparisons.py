@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEY', 'Variant', 'build_variant', 'reference', 'find_variants', 'answers', 'detail', 'measure', 'run_variant',
            'read_results', 'same', 'record', 'stands', 'settings_of', 'digest', 'run_row', 'run_series', 'strip',
-           'show_row', 'sheet', 'interval', 'shown', 'compared', 'by_name', 'table', 'curves']
+           'show_row', 'sheet', 'interval', 'shown', 'compared', 'by_name', 'type_of', 'table', 'curves']
 
 # %% ../nbs/11b_comparisons.ipynb #8bb0bd01
 import copy, dataclasses, hashlib, json, math, shutil
@@ -19,7 +19,7 @@ from .generation import restore
 from .storage import replacing, trained, write_json
 from .metrics import mean_interval, psnr, score
 from .photos import Photos, to_image
-from .training import TrainConfig, build, train
+from .training import TrainConfig, build, frozen_dtype, train
 from .vision import load_eye
 
 # %% ../nbs/11b_comparisons.ipynb #c85d19fe
@@ -129,8 +129,9 @@ def stands(path: str | Path, row: dict) -> dict | None:
     return old if old and old['settings'] == row['settings'] else None
 
 def settings_of(config: TrainConfig, **more) -> dict:
-    "The budget, and all settings but folders and progress that are not the usual ones, fit for JSON."
-    usual = dataclasses.asdict(TrainConfig())
+    "The budget, and all settings but folders and progress that are not the usual ones, fit for JSON; the frozen model's type, unless it is float32."
+    usual = dict(dataclasses.asdict(TrainConfig()), llm_dtype='float32')
+    config = dataclasses.replace(config, llm_dtype=str(frozen_dtype(config)).removeprefix('torch.'))
     found = {k: v for k, v in dataclasses.asdict(config).items() if v != usual[k]}
     found['fit'] = {k: v for k, v in dataclasses.asdict(config.fit).items() if k in ('steps', 'batch', 'lr', 'seed')
                     or k not in ('out', 'tracker', 'workers', 'log_every', 'save_every', 'keep') and v != usual['fit'][k]}
@@ -147,7 +148,7 @@ def run_row(
     out: str | Path, say: callable, progress: bool,
 ) -> tuple: # the row, and the folder of its checkpoints
     "One variant and seed: what is there, or trained, measured and recorded."
-    common = digest(settings_of(config, test=test), ('tasks', 'seed')) # rows of one series have it in common
+    common = digest(settings_of(config, test=test), ('tasks', 'seed', 'llm_dtype')) # rows of one series have it in common
     config = copy.deepcopy(dataclasses.replace(config, **variant.settings))
     row = dict(name=name, task=config.tasks[0], seed=config.fit.seed, samples=config.fit.steps * config.fit.batch,
                common=common, settings=settings_of(config, test=test))
@@ -228,13 +229,17 @@ def by_name(rows, task, names=None): # name -> rows of the largest budget, one f
     order = list(found) if names is None else [n for n in names if n in found]
     return {n: [r for r in found[n] if r['samples'] == max(r['samples'] for r in found[n])] for n in order}
 
+def type_of(rows: list) -> str: # ', bfloat16', or nothing
+    "What the frozen weights were rounded to, where that is not float32."
+    return ''.join(f', {t}' for t in sorted({r.get('settings', {}).get('llm_dtype') for r in rows} - {None}))
+
 def table(rows: list, task: str = 'denoise', names: list | None = None, other: str = 'lm4lv') -> str:
     "Rows as a Markdown table, each with its budget."
     lines = [f'| {task} | what is changed | trained | PSNR (dB) | SSIM | − {other} (dB) | samples × seeds | crops |', '|' + '---|' * 8]
     for name, some in by_name(rows, task, names).items():
         gain = compared(rows, name, other, task)
         lines.append(f"| {name} | {some[0]['what']} | {some[0]['trained']:,} | {shown([r['psnr'] for r in some])} | {shown([r['ssim'] for r in some])} "
-                     f"| {shown(gain, '+') if gain and name != other else ''} | {some[0]['samples']:,} × {len(some)} | {some[0]['n']} |")
+                     f"| {shown(gain, '+') if gain and name != other else ''} | {some[0]['samples']:,} × {len(some)}{type_of(some)} | {some[0]['n']} |")
     ends = next(iter(by_name(rows, task, names).values()), [{}])[0]
     lines += [f"| *{title}* | | | {ends[key]:.2f} | | | | {ends['n']} |" for key, title in (('degraded', 'input'), ('mae_r', 'MAE-r'), ('ceiling', 'MAE ceiling')) if key in ends]
     return '\n'.join(lines)

@@ -207,7 +207,7 @@ class Layers:
         queries, keys, values = run(_Split, project(x), *angles, self.heads, self.groups)
         if cache is not None: keys, values = cache.update(keys, values, i)
         if only is not None: queries = queries[:, :, only]
-        if torch.is_grad_enabled() and x.device.type == 'cpu' and x.dtype == torch.float32: found = _Attend.apply(queries, keys, values, mask)
+        if torch.is_grad_enabled() and x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16): found = _Attend.apply(queries, keys, values, mask)
         else: found = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=self.groups != self.heads,
                                                      is_causal=mask is None and x.shape[1] > 1)
         return out(found.transpose(1, 2).flatten(2))

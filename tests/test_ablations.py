@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
-from lm4lv import comparisons
+from lm4lv import comparisons, training
 from lm4lv.ablations import SENTENCES, Parallel, Together, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
 from lm4lv.adapters import Adapters
 from lm4lv.comparisons import (build_variant, compared, curves, find_variants, interval, read_results, record,
@@ -318,9 +318,21 @@ def test_rows_of_one_series_have_their_settings_in_common_whatever_seed_and_task
     assert series('mlp', lora_rank=8)[0]['common'] != rows[0]['common']
 
 def test_settings_that_are_the_usual_ones_are_not_written(config):
-    found = settings_of(TrainConfig())
+    found = settings_of(TrainConfig(llm_dtype='float32'))
     assert found == dict(fit={k: getattr(TrainConfig().fit, k) for k in ('steps', 'batch', 'lr', 'seed')})
-    assert settings_of(TrainConfig(pixel=.5), test=3) == dict(found, pixel=.5, test=3)
+    assert settings_of(TrainConfig(pixel=.5, llm_dtype='float32'), test=3) == dict(found, pixel=.5, test=3)
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_frozen_models_type_is_written_as_what_auto_stands_for(dtype, monkeypatch):
+    monkeypatch.setattr(training, 'best_dtype', lambda device: getattr(torch, dtype))
+    assert settings_of(TrainConfig()) == settings_of(TrainConfig(llm_dtype=dtype))
+    assert settings_of(TrainConfig()).get('llm_dtype', 'float32') == dtype
+
+def test_rows_of_another_type_are_other_rows_of_the_same_series_and_say_so(series):
+    exact, = series('lm4lv')
+    rough, = series('lm4lv', llm_dtype='bfloat16')
+    assert rough['common'] == exact['common'] and rough['settings'] != exact['settings']
+    assert '× 1, bfloat16 |' in table([rough]) and '× 1 |' in table([exact])
 
 def test_a_folder_of_checkpoints_is_no_part_of_the_settings(series, tmp_path):
     assert 'runs' not in json.dumps(series('mlp')[0]['settings'])
