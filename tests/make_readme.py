@@ -9,7 +9,7 @@ from nbconvert.preprocessors import ExecutePreprocessor
 ROOT = Path(__file__).parent.parent
 
 notebook = nbformat.read(ROOT/'nbs'/'index.ipynb', as_version=4)
-ExecutePreprocessor(timeout=120).preprocess(notebook, dict(metadata=dict(path=str(ROOT/'nbs'))))
+ExecutePreprocessor(timeout=600).preprocess(notebook, dict(metadata=dict(path=str(ROOT/'nbs'))))
 for cell in notebook.cells:
     if cell.cell_type != 'code': continue
     if '#| hide' in cell.source: cell.outputs = []

@@ -1,10 +1,12 @@
 """What `make test` runs: sources are clean, every notebook runs, pytest passes."""
 import hashlib, os, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 os.environ['PATH'] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+CORES = min(os.cpu_count() or 1, 4) # more would need more memory than a laptop has
 
 
 def run(*command, **env):
@@ -14,6 +16,19 @@ def run(*command, **env):
     done = subprocess.run([str(c) for c in command], cwd=ROOT, env=os.environ | env)
     print(f'  {time.time() - start:.0f} s', flush=True)
     if done.returncode: sys.exit(f'failed: {" ".join(map(str, command))}')
+
+
+def side_by_side(commands):
+    "Run commands, one on each core; what one says is printed when it ends. All are run before any failure stops the whole."
+    def one(command):
+        start = time.time()
+        done = subprocess.run([str(c) for c in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='agg'))
+        print('$', *command, f'\n{done.stdout}  {time.time() - start:.0f} s', flush=True)
+        return done.returncode
+    with ThreadPoolExecutor(CORES) as pool: codes = list(pool.map(one, commands))
+    failed = [' '.join(map(str, command)) for command, code in zip(commands, codes) if code]
+    if failed: sys.exit('failed:\n' + '\n'.join(failed))
 
 
 def state():
@@ -30,7 +45,8 @@ after = state()
 changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
 if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
 run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language model, once
-for notebook in sorted(ROOT.glob('nbs/*.ipynb')): # each in a process of its own, as a reader runs it
-    run('nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print', MPLBACKEND='agg')
+side_by_side([['nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print']
+              for notebook in sorted(ROOT.glob('nbs/*.ipynb'))]) # each in a process of its own, as a reader runs it
 run(sys.executable, 'tests/get_browser.py') # one that is there, or a new one where that can be
-run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8')
+run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8', '-n', CORES, '--dist', 'loadfile', '--ignore', 'tests/test_browser.py')
+run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests/test_browser.py') # by itself: it presses keys and waits for pictures

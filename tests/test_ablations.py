@@ -466,7 +466,7 @@ def command(tmp_path_factory):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
     def run(*arguments):
         return subprocess.run([sys.executable, '-m', 'lm4lv.cli', 'ablate', *map(str, arguments)], cwd=folder, env=env,
-                              capture_output=True, text=True, timeout=120)
+                              capture_output=True, text=True, timeout=600)
     return run
 
 def test_the_command_writes_rows_and_prints_a_table(command, base, tmp_path):

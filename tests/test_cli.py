@@ -17,7 +17,7 @@ def lm4lv(tmp_path_factory):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
     def run(*arguments):
         return subprocess.run([sys.executable, '-m', 'lm4lv.cli', *map(str, arguments)], cwd=folder, env=env,
-                              capture_output=True, text=True, timeout=120)
+                              capture_output=True, text=True, timeout=600)
     return run
 
 @pytest.fixture(scope='module')

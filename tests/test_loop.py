@@ -90,7 +90,7 @@ def child(tmp_path_factory):
     return start
 
 def finish(process):
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
 
 def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits(child, tmp_path):
@@ -290,7 +290,7 @@ def test_two_processes_killed_end_with_the_same_bits(child, tmp_path):
 
 def test_two_processes_stop_together_when_one_has_a_loss_that_is_no_number(child, tmp_path):
     process = two_processes(child, 'poisoned', tmp_path/'out', tmp_path/'two.safetensors', 'steps=20')
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode and 'the batch is in' in said and 'another process' in said
     assert len(list((tmp_path/'out').glob('nonfinite-*.safetensors'))) == 1
 
@@ -300,7 +300,7 @@ def test_a_full_disk_loses_nothing(child, tmp_path):
     finish(child('plain', tmp_path/'whole', tmp_path/'a.safetensors', *settings))
     limited = 'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     process = child('plain', tmp_path/'full', tmp_path/'b.safetensors', *settings, launcher=['-c', limited])
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode and 'could not be written' in said and 'goes on behind the one before' in said
     kept = checkpoints(tmp_path/'full')
     assert kept and [p for p in (tmp_path/'full').iterdir() if p not in kept] == []

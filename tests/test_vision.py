@@ -253,7 +253,7 @@ def test_two_processes_train_the_mae_that_one_trains(tmp_path): # some 20 s: two
         port = s.getsockname()[1]
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port), '-m', 'lm4lv.cli',
-                           'train-mae', *settings, '--save', str(tmp_path/'two')], env=env, capture_output=True, text=True, timeout=200)
+                           'train-mae', *settings, '--save', str(tmp_path/'two')], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     one, _ = train_mae(MAEConfig(**TINY, unmasked=1., fit=FitConfig(steps=4, batch=4, warmup=1, lr=1e-3, log_every=1)), progress=False)
     two = MAE.from_pretrained(tmp_path/'two').model.state_dict()
