@@ -17,7 +17,7 @@ def test_the_wheel_restores_photographs_elsewhere(tmp_path):
     [wheel] = tmp_path.glob('lm4lv-*.whl')
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert {'lm4lv/static/explorer.js', 'lm4lv/static/matrix.js', 'lm4lv/static/explorer.css', 'lm4lv/weights/trail/card.json'} <= carried
-    run(binaries/'python', '-m', 'pip', 'install', '--quiet', '-c', ROOT/'tests'/'constraints.txt', wheel)
+    run(binaries/'python', '-m', 'pip', 'install', '--quiet', '--no-compile', '-c', ROOT/'tests'/'constraints.txt', wheel)
     listed = run(binaries/'python', '-m', 'pip', 'list', '--format=freeze').stdout
     assert 'nbdev' not in listed and 'execnb' not in listed
     clean = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
