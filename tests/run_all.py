@@ -48,5 +48,5 @@ run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language
 side_by_side([['nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print']
               for notebook in sorted(ROOT.glob('nbs/*.ipynb'))]) # each in a process of its own, as a reader runs it
 run(sys.executable, 'tests/get_browser.py') # one that is there, or a new one where that can be
-run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8', '-n', CORES, '--dist', 'loadfile', '--ignore', 'tests/test_browser.py')
+run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8', '-n', CORES, '--dist', 'loadfile', '--no-loadscope-reorder', '--ignore', 'tests/test_browser.py')
 run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests/test_browser.py') # by itself: it presses keys and waits for pictures

@@ -76,7 +76,7 @@ def test_an_unknown_task_is_named():
 def settings(base):
     def make(steps=3, out=None, **more):
         return TrainConfig(images=str(base/'photos'), llm=str(base/'llm'), vision=str(base/'mae'), task_length=3,
-                           **dict(dict(tasks=('denoise', 'flip'), warm_start=8), **more),
+                           **dict(dict(tasks=('denoise', 'flip'), warm_start=8, llm_dtype='float32'), **more),
                            fit=FitConfig(steps=steps, batch=4, lr=1e-2, warmup=1, log_every=1, save_every=1, out=out and str(out)))
     return make
 
