@@ -21,7 +21,7 @@ def install():
     if shutil.which('apt-get') and getattr(os, 'geteuid', lambda: 1)() == 0:
         attempts += [['apt-get', 'update', '-qq'], ['apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'chromium']]
     for command in attempts:
-        try: done = subprocess.run(command, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try: done = subprocess.run(command, timeout=900, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         except (OSError, subprocess.TimeoutExpired) as error: print(f'{" ".join(command)}: {error}')
         else:
             if done.returncode: print(f'{" ".join(command)}: {(done.stderr.strip().splitlines() or ["failed"])[0]}')

@@ -45,8 +45,8 @@ after = state()
 changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
 if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
 run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language model, once
-side_by_side([['nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print']
-              for notebook in sorted(ROOT.glob('nbs/*.ipynb'))]) # each in a process of its own, as a reader runs it
-run(sys.executable, 'tests/get_browser.py') # one that is there, or a new one where that can be
+side_by_side([[sys.executable, 'tests/get_browser.py'], # one that is there, or a new one where that can be
+              *(['nbdev_test', '--path', notebook.relative_to(ROOT), '--n_workers', '0', '--do_print'] # each in a process of its own, as a reader runs it
+                for notebook in sorted(ROOT.glob('nbs/*.ipynb')))])
 run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8', '-n', CORES, '--dist', 'loadfile', '--no-loadscope-reorder', '--ignore', 'tests/test_browser.py')
 run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests/test_browser.py') # by itself: it presses keys and waits for pictures
