@@ -201,13 +201,17 @@ class Layers:
         "Who may look at whom: each position at itself and at the earlier ones."
         return visible(T, past, mask, like, explicit)
 
+    def by_hand(self, x):
+        "Whether attention is ours: on the processor, on the way to a gradient, and in bfloat16 always."
+        return x.device.type == 'cpu' and (x.dtype == torch.bfloat16 or x.dtype == torch.float32 and torch.is_grad_enabled())
+
     def attend(self, i, x, angles, mask, cache, only=None):
         "Each position asks the earlier ones."
         project, out = self.joined[i][:2]
         queries, keys, values = run(_Split, project(x), *angles, self.heads, self.groups)
         if cache is not None: keys, values = cache.update(keys, values, i)
         if only is not None: queries = queries[:, :, only]
-        if torch.is_grad_enabled() and x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16): found = _Attend.apply(queries, keys, values, mask)
+        if self.by_hand(x): found = run(_Attend, queries, keys, values, mask)
         else: found = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=self.groups != self.heads,
                                                      is_causal=mask is None and x.shape[1] > 1)
         return out(found.transpose(1, 2).flatten(2))
@@ -229,7 +233,7 @@ class Layers:
         T, past = x.shape[1], cache.length if cache is not None else 0
         if positions is None: positions = torch.arange(past, past + T, device=x.device)[None]
         angles = self.turns(x, positions)
-        mask = self.seen(T, past, mask, x, torch.is_grad_enabled() or only is not None)
+        mask = self.seen(T, past, mask, x, self.by_hand(x) or only is not None)
         last = len(self.norms) - 1
         for i, (before, between) in enumerate(self.norms):
             some = only if i == last else None

@@ -127,3 +127,17 @@ def test_bfloat16_gradients_are_near_those_of_float32(tokenizer, vectors):
     rounded = gradient(Layers(model.to(torch.bfloat16)), vectors.bfloat16(), grad.bfloat16())
     assert rounded.dtype == torch.bfloat16
     assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.float().flatten(), dim=0) > 0.999
+
+@pytest.mark.parametrize('padded', [False, True])
+def test_bfloat16_written_one_by_one_is_near_float32_read_whole(tokenizer, vectors, padded):
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    if padded: mask[0, :3] = False
+    positions = (mask.long().cumsum(1) - 1).clamp_min(0)
+    model, cache = tiny_llm('llama', tokenizer).requires_grad_(False).model, Cache()
+    exact = Layers(model)(vectors, mask, positions)
+    layers = Layers(model.to(torch.bfloat16))
+    with torch.no_grad():
+        parts = [layers(vectors[:, a:b].bfloat16(), mask[:, :b] if padded else None, positions[:, a:b], cache) for a, b in ((0, 5), (5, 6), (6, 9))]
+    whole = torch.cat(parts, 1)
+    assert whole.dtype == torch.bfloat16 and len(cache.rows) == len(model.layers)
+    assert torch.nn.functional.cosine_similarity(exact[mask].flatten(), whole[mask].float().flatten(), dim=0) > 0.999
