@@ -1,5 +1,5 @@
 "Each variant changes what it says and nothing else; series resume; results files are safe."
-import dataclasses, json, os, subprocess, sys
+import dataclasses, json, os
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +20,7 @@ from lm4lv.storage import checkpoints, trained
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
 from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, numbers, page
-from conftest import ROOT
+from fresh import call
 
 @pytest.fixture
 def config(base):
@@ -463,10 +463,8 @@ def test_the_page_has_a_line_for_each_claim():
 @pytest.fixture(scope='module')
 def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp('cwd')
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
-    def run(*arguments):
-        return subprocess.run([sys.executable, '-m', 'lm4lv.cli', 'ablate', *map(str, arguments)], cwd=folder, env=env,
-                              capture_output=True, text=True, timeout=600)
+    env = dict(os.environ, ACCELERATE_USE_CPU='true')
+    def run(*arguments): return call('lm4lv.cli', 'main', ['ablate', *arguments], folder, env)
     return run
 
 def test_the_command_writes_rows_and_prints_a_table(command, base, tmp_path):

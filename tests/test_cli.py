@@ -8,16 +8,15 @@ from lm4lv.mae import new_mae
 from lm4lv.model import LM4LV
 from conftest import ROOT
 from families import write_llm
+from fresh import call
 
 COMMANDS = ('demo', 'restore', 'degrade', 'train', 'train-mae', 'evaluate', 'evaluate-mae')
 
 @pytest.fixture(scope='module')
 def lm4lv(tmp_path_factory):
     folder = tmp_path_factory.mktemp('cwd')
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
-    def run(*arguments):
-        return subprocess.run([sys.executable, '-m', 'lm4lv.cli', *map(str, arguments)], cwd=folder, env=env,
-                              capture_output=True, text=True, timeout=600)
+    env = dict(os.environ, ACCELERATE_USE_CPU='true')
+    def run(*arguments): return call('lm4lv.cli', 'main', arguments, folder, env)
     return run
 
 @pytest.fixture(scope='module')
@@ -158,7 +157,7 @@ def test_two_pictures_never_share_one_result(lm4lv, photo, tmp_path, overwrite):
 
 # restore
 
-def test_restore_keeps_the_size_and_overwrites_only_when_told(lm4lv, photo, checkpoint, tmp_path): # three commands that load torch
+def test_restore_keeps_the_size_and_overwrites_only_when_told(lm4lv, photo, checkpoint, tmp_path):
     def restore(*more): return lm4lv('restore', photo, '--task', 'denoise', '--out', tmp_path, '--checkpoint', checkpoint, *more)
     done, result = restore(), tmp_path/'my photo.png'
     assert done.returncode == 0 and done.stdout.strip() == str(result), done.stderr
@@ -203,7 +202,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(lm4lv, tmp_pa
     done = lm4lv('demo', '--out', tmp_path/'demo.gif')
     assert done.returncode == 2 and 'demo.gif' in done.stderr and '.png' in done.stderr, done.stderr
 
-def test_train_then_evaluate_and_demo_work_on_folders(lm4lv, checkpoint, tmp_path): # some 20 s: three commands load torch and transformers
+def test_train_then_evaluate_and_demo_work_on_folders(lm4lv, checkpoint, tmp_path):
     photos, base = tmp_path/'photos', checkpoint.parent
     photos.mkdir()
     for i in range(3): Image.effect_noise((40, 40), 60).convert('RGB').save(photos/f'{i}.png')
