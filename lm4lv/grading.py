@@ -44,7 +44,8 @@ def _inside(root, name, seconds):
     import logging
     logging.basicConfig(level=logging.ERROR) # into a file that `_why` reads
     from nbgrader.converters import Autograde, GenerateFeedback
-    convert(Autograde, root, name, Execute=dict(timeout=seconds))
+    patience = max(60, seconds) # for a kernel to start, and for its last words: a slow machine is no mistake of the student
+    convert(Autograde, root, name, Execute=dict(timeout=seconds, startup_timeout=patience, iopub_timeout=patience))
     convert(GenerateFeedback, root, name)
     (root/'memory.txt').write_text(str(_memory()))
 

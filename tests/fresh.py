@@ -28,5 +28,5 @@ def call(module, function, argv=(), folder='.', env=None, timeout=600, **options
         process.start(); process.join(timeout)
         if process.is_alive():
             process.kill(); process.join()
-            raise TimeoutExpired(argv, timeout)
+            raise TimeoutExpired([function, *argv, *options.values()], timeout)
         return CompletedProcess(argv, process.exitcode, *(path.read_text(encoding='utf-8') for path in (said, Path(f'{said}.err'))))
