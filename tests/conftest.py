@@ -37,3 +37,12 @@ def base(tokenizer, tmp_path_factory):
     (folder/'photos').mkdir()
     for i in range(4): Image.effect_noise((40, 40), 60).convert('RGB').save(folder/'photos'/f'{i}.png')
     return folder
+
+@pytest.fixture(scope='module')
+def lm4lv(tmp_path_factory):
+    "The command: from arguments to what became of it, as `subprocess.run` tells it."
+    from fresh import call
+    folder = tmp_path_factory.mktemp('cwd')
+    env = dict(os.environ, ACCELERATE_USE_CPU='true')
+    def run(*arguments): return call('lm4lv.cli', 'main', arguments, folder, env)
+    return run

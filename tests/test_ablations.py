@@ -1,5 +1,6 @@
 "Each variant changes what it says and nothing else; series resume; results files are safe."
-import dataclasses, json, os
+import dataclasses, json
+from functools import partial
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +21,6 @@ from lm4lv.storage import checkpoints, trained
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
 from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, numbers, page
-from fresh import call
 
 @pytest.fixture
 def config(base):
@@ -460,12 +460,8 @@ def test_the_page_has_a_line_for_each_claim():
 
 # the command
 
-@pytest.fixture(scope='module')
-def command(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('cwd')
-    env = dict(os.environ, ACCELERATE_USE_CPU='true')
-    def run(*arguments): return call('lm4lv.cli', 'main', ['ablate', *arguments], folder, env)
-    return run
+@pytest.fixture
+def command(lm4lv): return partial(lm4lv, 'ablate')
 
 def test_the_command_writes_rows_and_prints_a_table(command, base, tmp_path):
     settings = ['steps=2', 'batch=4', 'warmup=1', 'warm_start=0', 'llm_dtype=float32', f"llm={base/'llm'}", f"vision={base/'mae'}"]

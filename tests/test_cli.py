@@ -8,16 +8,8 @@ from lm4lv.mae import new_mae
 from lm4lv.model import LM4LV
 from conftest import ROOT
 from families import write_llm
-from fresh import call
 
 COMMANDS = ('demo', 'restore', 'degrade', 'train', 'train-mae', 'evaluate', 'evaluate-mae')
-
-@pytest.fixture(scope='module')
-def lm4lv(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('cwd')
-    env = dict(os.environ, ACCELERATE_USE_CPU='true')
-    def run(*arguments): return call('lm4lv.cli', 'main', arguments, folder, env)
-    return run
 
 @pytest.fixture(scope='module')
 def photo(tmp_path_factory):
