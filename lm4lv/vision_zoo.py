@@ -52,8 +52,6 @@ def read_eye(folder: Path) -> dict | None: # None for a folder or a hub name tha
     try: return json.loads((folder/'eye.json').read_text())
     except ValueError as error: raise ValueError(f'{folder}/eye.json: damaged ({error}); save the eye again') from error
 
-
-
 def load_half(module, path):
     "Weights of a module; `ValueError` for a file that is not them."
     from safetensors.torch import load_file

@@ -12,6 +12,12 @@ def base(tokenizer): return tiny_llm('llama', tokenizer).requires_grad_(False).m
 @pytest.fixture
 def vectors(): return torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
 
+@pytest.fixture(params=[0, 3])
+def padding(request): # mask and positions; the first sample begins with so much padding
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[0, :request.param] = False
+    return mask, (mask.long().cumsum(1) - 1).clamp_min(0)
+
 @pytest.fixture
 def two_threads():
     before = torch.get_num_threads()
@@ -53,13 +59,10 @@ def test_gradients_behind_a_cached_prefix_are_those_of_the_whole(base, vectors):
     whole = gradient(lambda x: layers(torch.cat([vectors[:, :4], x], 1))[:, 4:], vectors[:, 4:], grad)
     torch.testing.assert_close(part, whole, atol=1e-5 * whole.abs().max().item(), rtol=1e-3)
 
-@pytest.mark.parametrize('padded', [False, True])
-def test_wanted_positions_are_those_of_all(base, vectors, padded):
-    mask = torch.ones(2, 9, dtype=torch.bool)
-    if padded: mask[0, :3] = False
-    positions = (mask.long().cumsum(1) - 1).clamp_min(0)
+def test_wanted_positions_are_those_of_all(base, vectors, padding):
+    mask, positions = padding
+    mask = None if mask.all() else mask
     layers, only = Layers(base), torch.tensor([4, 8])
-    mask = mask if padded else None
     torch.testing.assert_close(layers(vectors, mask, positions, only=only), layers(vectors, mask, positions)[:, only], **CLOSE)
     ours, all_ = (gradient(f, vectors, torch.ones(2, 2, 64)) for f in (
         lambda x: layers(x, mask, positions, only=only), lambda x: layers(x, mask, positions)[:, only]))
@@ -128,16 +131,13 @@ def test_bfloat16_gradients_are_near_those_of_float32(tokenizer, vectors):
     assert rounded.dtype == torch.bfloat16
     assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.float().flatten(), dim=0) > 0.999
 
-@pytest.mark.parametrize('padded', [False, True])
-def test_bfloat16_written_one_by_one_is_near_float32_read_whole(tokenizer, vectors, padded):
-    mask = torch.ones(2, 9, dtype=torch.bool)
-    if padded: mask[0, :3] = False
-    positions = (mask.long().cumsum(1) - 1).clamp_min(0)
+def test_bfloat16_written_one_by_one_is_near_float32_read_whole(tokenizer, vectors, padding):
+    mask, positions = padding
     model, cache = tiny_llm('llama', tokenizer).requires_grad_(False).model, Cache()
     exact = Layers(model)(vectors, mask, positions)
     layers = Layers(model.to(torch.bfloat16))
     with torch.no_grad():
-        parts = [layers(vectors[:, a:b].bfloat16(), mask[:, :b] if padded else None, positions[:, a:b], cache) for a, b in ((0, 5), (5, 6), (6, 9))]
+        parts = [layers(vectors[:, a:b].bfloat16(), None if mask.all() else mask[:, :b], positions[:, a:b], cache) for a, b in ((0, 5), (5, 6), (6, 9))]
     whole = torch.cat(parts, 1)
     assert whole.dtype == torch.bfloat16 and len(cache.rows) == len(model.layers)
     assert torch.nn.functional.cosine_similarity(exact[mask].flatten(), whole[mask].float().flatten(), dim=0) > 0.999
