@@ -61,6 +61,8 @@ CLAIMS = [
     Claim('... and blurrier', gain('lm4lv', 'vit-llm', key='detail'), 'Figure 5', unit=''),
     Claim('a random language model is worse', gain('lm4lv', 'random-llm'), 'Figure 7'),
     Claim('... so is a shuffled one (ours)', gain('lm4lv', 'shuffled-llm'), ''),
+    Claim('ten task tokens are better than none (ours)', gain('lm4lv', 'tokens-0'), ''),
+    Claim('free to change a little (LoRA), it is better (ours)', gain('lora', 'lm4lv'), ''),
     *(_against(name, task) for task in ('denoise', 'rotate') for name in ('mlp', 'transformer')),
     Claim('VQ features are harder to turn than to repeat, more than MAE\'s', turning('eye-vq'), 'Figure 4', '14_vision_modules'),
     Claim('... BEiT features too', turning('eye-beit'), 'Figure 4', '14_vision_modules'),
