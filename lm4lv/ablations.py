@@ -44,7 +44,7 @@ def first_layers(count: int, llm: FrozenLLM, seed: int = 0) -> FrozenLLM:
     if not llm.fast or count > len(base.layers):
         raise ValueError(f'the first {count} layers of {llm.name!r}: expected a LLaMA-style model of at least so many, not {llm.num_layers}')
     base.layers = base.layers[:count]
-    llm.layers, llm.num_layers, llm.name = Layers(base), count, f'first {count} layers of {llm.name}'
+    llm.layers, llm.num_layers, llm.name = type(llm.layers)(base), count, f'first {count} layers of {llm.name}'
     llm.model.config.num_hidden_layers = count
     return llm
 
@@ -129,8 +129,8 @@ class Parallel(nn.Module):
 def parallel(through: bool, model: LM4LV, config: TrainConfig) -> Parallel:
     "Adapters alone (Figure 6), or ViT-LLM (Figure 5)."
     if through:
-        if not model.llm.fast: raise ValueError(f'vit-llm: expected a LLaMA-style language model, not {model.llm.name!r}')
         model.llm.layers = Together(model.llm.model.base_model)
+        if not model.llm.fast: raise ValueError(f'vit-llm: expected a LLaMA-style language model without LoRA, not {model.llm.name!r}')
     found = Parallel(model.vision, Bridge(model, config.tasks[0], through))
     found.body.adapters.requires_grad_(True)
     return found

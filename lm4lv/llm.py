@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from .layers import Cache, Layers
+from .lora import LoraLayers
 from .storage import write_json, write_tensors
 from .vision import load_whole, quiet
 
@@ -107,10 +108,11 @@ class FrozenLLM(nn.Module):
         self.lora = dict(rank=rank, alpha=alpha, targets=list(targets))
         for name, p in self.model.named_parameters():
             if 'lora_' in name: p.data = p.data.float()
+        if self.layers is not None: self.layers = LoraLayers(self.layers.base)
         return self.requires_grad_(False)
 
     @property
-    def fast(self): return self.layers is not None and Layers.fits(self.layers.base) # LoRA may have been put on meanwhile
+    def fast(self): return self.layers is not None and self.layers.fits(self.layers.base) # something may have been put on meanwhile
     @property
     def dtype(self): return self.model.get_input_embeddings().weight.dtype
     @property

@@ -48,6 +48,12 @@ def causal_mean(x):
     return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None]
 ''', [('def causal_mean(x): return x.mean(1, keepdim=True).expand_as(x)', 'the future must stay hidden'),
       ('def causal_mean(x): return x.cumsum(1)', 'by how many it has seen')]),
+    '03c_lora': ('''
+def merged(weight, down, up, scale):
+    return weight + scale * up @ down
+''', [('def merged(weight, down, up, scale): return weight + up @ down', 'the scale is missing'),
+      ('def merged(weight, down, up, scale): return weight.add_(scale * up @ down)', 'the frozen matrix itself'),
+      ('def merged(weight, down, up, scale): return weight + scale * (up @ down).flip(0)', 'what the two ways give together')]),
     '04_llm': ('''
 def perplexity(logits, ids):
     return torch.nn.functional.cross_entropy(logits[:-1], ids[1:]).exp()
