@@ -157,6 +157,10 @@ def one_map(model: LM4LV, config: TrainConfig) -> Parallel:
     return Parallel(model.vision, nn.Linear(model.vision.feature_dim, model.vision.feature_dim))
 
 # %% ../nbs/12_ablations.ipynb #746efcd7
+_LORA = ('adapter', 'deadapter', 'task_tokens', 'lora')
+
+def _count(k: int, what: str): return f"{k} {what}{'s' * (k != 1)}"
+
 VARIANTS = {
     'lm4lv': Variant('nothing: the reference'),
     'adapters-alone': Variant('no language model', model=partial(parallel, False)),
@@ -164,9 +168,10 @@ VARIANTS = {
     'vit-llm': Variant('one pass, no causal mask, no rotary positions', model=partial(parallel, True)),
     'random-llm': Variant('weights of the language model drawn by lot, no loss on words', dict(words=0.0), llm=random_llm),
     'shuffled-llm': Variant('entries of each of its matrices shuffled, no loss on words', dict(words=0.0), llm=shuffled_llm),
-    **{f'first-{k}': Variant(f'its first {k} layers only, no loss on words', dict(words=0.0), llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
-    'lora': Variant('LoRA beside its weights, trained too', dict(parts=('adapter', 'deadapter', 'task_tokens', 'lora'))),
-    **{f'tokens-{k}': Variant(f'{k} task tokens', dict(task_length=k)) for k in (0, 1, 50)}, # the reference has 10
+    **{f'first-{k}': Variant(f'cut off behind {_count(k, "layer")}, no loss on words', dict(words=0.0), llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
+    'lora': Variant('LoRA beside its weights, trained too', dict(parts=_LORA)),
+    'lora-random': Variant('the same, beside weights drawn by lot, no loss on words', dict(parts=_LORA, words=0.0), llm=random_llm),
+    **{f'tokens-{k}': Variant(_count(k, 'task token'), dict(task_length=k)) for k in (0, 1, 50)}, # the reference has 10
     'words': Variant('a sentence instead of task tokens', dict(parts=('adapter', 'deadapter')), model=say_it),
     'teacher-forcing': Variant('no noise on the answer as input', dict(input_noise=0.0)),
     'cold-start': Variant('no least-squares start of the de-adapter', dict(warm_start=0))}

@@ -63,6 +63,7 @@ CLAIMS = [
     Claim('... so is a shuffled one (ours)', gain('lm4lv', 'shuffled-llm')),
     Claim('ten task tokens are better than none (ours)', gain('lm4lv', 'tokens-0')),
     Claim('free to change a little (LoRA), it is better (ours)', gain('lora', 'lm4lv')),
+    Claim('... and better than a random one with LoRA (ours)', gain('lora', 'lora-random')),
     *(_against(name, task) for task in ('denoise', 'rotate') for name in ('mlp', 'transformer')),
     Claim('VQ features are harder to turn than to repeat, more than MAE\'s', turning('eye-vq'), 'Figure 4', '14_vision_modules'),
     Claim('... BEiT features too', turning('eye-beit'), 'Figure 4', '14_vision_modules'),

@@ -243,6 +243,7 @@ def test_the_numbers_trained_are_those_that_a_variant_says(config, photos):
     assert [count(n) - adapters for n in ('adapters-alone', 'words', 'tokens-0', 'tokens-1', 'tokens-50')] == [0, 0, 0, 64, 3200]
     assert count('vit-llm') == count('lm4lv') == count('skip') == count('random-llm')
     assert count('gmm') - count('lm4lv') == (64 + 1) * (4 * 18 - 16)
+    assert count('lora') == count('lora-random') > count('lm4lv')
 
 def test_settings_that_a_variant_changes_do_not_reach_the_others(config):
     settings = config()
