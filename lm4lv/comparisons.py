@@ -256,5 +256,5 @@ def curves(rows: list, names: list, task: str = 'denoise', key: str = 'psnr', ax
         x, y = [s for s, _ in lines[0]], torch.tensor([[v for _, v in line] for line in lines])
         axis.plot(x, y.mean(0), 'o-', ms=3, color=f'C{i}', label=name)
         axis.fill_between(x, y.min(0).values, y.max(0).values, color=f'C{i}', alpha=.15)
-    axis.set(xlabel='samples', ylabel='PSNR (dB)' if key == 'psnr' else key); axis.legend(fontsize=7, ncols=2) if axis.get_lines() else None
+    axis.set(xlabel='samples', ylabel='PSNR (dB)' if key == 'psnr' else key); axis.legend(fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, .5)) if axis.get_lines() else None
     return axis

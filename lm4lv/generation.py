@@ -88,7 +88,7 @@ def generate(
         vectors = torch.cat([vectors, opening.expand(len(items), -1, -1).to(vectors.dtype)], 1)
         mask = torch.cat([mask, mask.new_ones(len(items), len(opening))], 1)
         for writer in writers: writer.open()
-    P = model.shared(batch)
+    P = batch.prefix
     cache = model.prefix_cache(batch.ids[0, :P], len(items)) if P else model.llm.new_cache()
     padded = not mask.all()
     positions = (mask.long().cumsum(1) - 1).clamp_min(0)

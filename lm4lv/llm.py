@@ -146,7 +146,6 @@ class FrozenLLM(nn.Module):
                                     position_ids=positions, past_key_values=cache, use_cache=cache is not None)
         return out.last_hidden_state if only is None else out.last_hidden_state[:, only]
 
-    @torch.no_grad()
     def prefix(self, ids: torch.Tensor): # (T,) token ids
         "Keys and values of a constant beginning, a pair of (1, heads, T, width) for each layer."
         cache = self.new_cache()

@@ -67,21 +67,22 @@ class LM4LV(nn.Module):
         return flat.view_as(vectors)
 
     def prefix_cache(self, ids: torch.Tensor, copies: int): # (P,) token ids
-        "A cache that holds a constant beginning for a batch; computed once, for the language model never changes."
+        "A cache that holds a constant beginning, run once for a batch; and once for all, where no LoRA changes what it means."
+        found = self.llm.prefix(ids) if self.llm.lora else self.kept_prefix(ids)
+        return self.llm.new_cache([(k.expand(copies, -1, -1, -1), v.expand(copies, -1, -1, -1)) for k, v in found])
+
+    @torch.no_grad()
+    def kept_prefix(self, ids):
+        "Keys and values of a constant beginning, from the first time on."
         key = (tuple(ids.tolist()), self.llm.device, self.llm.dtype)
         if key not in self._prefixes:
             if len(self._prefixes) > 8: self._prefixes.clear()
             self._prefixes[key] = self.llm.prefix(ids)
-        return self.llm.new_cache([(k.expand(copies, -1, -1, -1), v.expand(copies, -1, -1, -1))
-                                   for k, v in self._prefixes[key]])
-
-    def shared(self, batch: Batch) -> int:
-        "How many leading tokens need not be run again; none where LoRA changes what they mean."
-        return 0 if self.llm.lora else batch.prefix
+        return self._prefixes[key]
 
     def hidden(self, batch: Batch, features: torch.Tensor) -> torch.Tensor: # (B * C, H)
         "Output vectors at the batch's columns, those that predict something, flat."
-        vectors, P, end = self.embed(batch, features), self.shared(batch), batch.end
+        vectors, P, end = self.embed(batch, features), batch.prefix, batch.end
         mask = None if batch.mask.all() else batch.mask[:, :end]
         cache = self.prefix_cache(batch.ids[0, :P], len(vectors)) if P else None
         return self.llm.hidden(vectors[:, P:end], mask, cache=cache, only=batch.columns - P).flatten(0, 1)

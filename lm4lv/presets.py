@@ -104,7 +104,7 @@ def remembered(model: LM4LV, batch) -> int: # bytes
     heads = config.num_attention_heads + 2 * config.num_key_value_heads
     width = model.llm.layers.head_dim if model.llm.layers else config.hidden_size // config.num_attention_heads
     floats = 2 * config.hidden_size + (heads + config.num_attention_heads) * width + 2 * config.intermediate_size
-    positions = batch.ids.shape[0] * (batch.end - model.shared(batch))
+    positions = batch.ids.shape[0] * (batch.end - batch.prefix)
     logits = 3 * 4 * len(batch.text_from) * config.vocab_size
     return positions * floats * config.num_hidden_layers * model.llm.dtype.itemsize + logits
 
@@ -120,7 +120,7 @@ def plan(
     flops = train_operations(model, batch) / at_once + 4 * model.vision.num_tokens * sum(p.numel() for p in model.vision.model.vit.parameters())
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     learnt, samples = sum(p.numel() for p in model.parameters() if p.requires_grad), config.fit.steps * config.fit.batch
-    return Plan(learnt, sum(p.numel() for p in model.parameters()), batch.end - model.shared(batch), flops, samples, at_once,
+    return Plan(learnt, sum(p.numel() for p in model.parameters()), batch.end - batch.prefix, flops, samples, at_once,
                 held + 12 * learnt + remembered(model, batch), samples * flops / (rate * share * cards) / 3600, card, cards)
 
 # %% ../nbs/15_full_scale.ipynb #e1555188

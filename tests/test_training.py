@@ -202,16 +202,22 @@ def test_lora_is_trained_saved_and_loaded_and_the_model_beneath_stays(settings, 
     batch, images = model.pair_batch(pairs)
     torch.testing.assert_close(model(batch, images).total, again(batch, images).total)
 
-def test_lora_changes_what_a_prefix_means_so_none_is_kept(settings):
+def test_lora_changes_what_a_prefix_means_so_it_is_run_for_each_batch_and_learns_there_too(settings):
     pytest.importorskip('peft')
     model = build(settings(parts=('lora',), lora_rank=2))
-    for name, p in model.llm.named_parameters():
-        if 'lora_B' in name: torch.nn.init.normal_(p.data)
+    lora = [p for name, p in model.llm.named_parameters() if 'lora_' in name]
     batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 16, 16), 'denoise'))
-    assert batch.prefix > 0 and model.shared(batch) == 0
-    vectors = model.embed(batch, model.vision.encode(images))
-    whole = model.llm.model.model(inputs_embeds=vectors).last_hidden_state
-    torch.testing.assert_close(model.hidden(batch, model.vision.encode(images)), whole[:, batch.columns].flatten(0, 1), atol=1e-4, rtol=1e-4)
+    features = model.vision.encode(images)
+    assert batch.prefix > 0
+    for _ in range(2): # another time with other weights
+        for name, p in model.llm.named_parameters():
+            if 'lora_B' in name: torch.nn.init.normal_(p.data, std=.05)
+        whole = model.llm.model.model(inputs_embeds=model.embed(batch, features)).last_hidden_state[:, batch.columns].flatten(0, 1)
+        found = model.hidden(batch, features)
+        torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
+        for ours, theirs in zip(*(torch.autograd.grad((out * out.detach().roll(1, -1)).sum(), lora) for out in (found, whole))):
+            torch.testing.assert_close(ours, theirs, atol=1e-4 * theirs.abs().max().item(), rtol=1e-3)
+    assert not model._prefixes
 
 def test_lora_where_it_finds_nothing_is_one_clear_error(tokenizer):
     pytest.importorskip('peft')
