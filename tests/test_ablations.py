@@ -20,7 +20,7 @@ from lm4lv.loop import FitConfig, StepSampler
 from lm4lv.storage import checkpoints, trained
 from lm4lv.model import tiny_model
 from lm4lv.training import TrainConfig, training_data
-from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, numbers, page
+from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, nearer, numbers, page
 
 @pytest.fixture
 def config(base):
@@ -413,6 +413,11 @@ def test_a_number_is_carried_on_at_the_pace_of_its_last_doubling():
     other = dict(row, name='mlp', psnr=18., curve=[dict(samples=50, psnr=17.), dict(samples=100, psnr=17.5)])
     assert numbers(Claim('', gain('lm4lv', 'mlp')), [row, other]) == ([2.], [2. + DOUBLINGS * 2.5, 2.], 100)
     assert numbers(Claim('', gain('lm4lv', 'mlp', key='ssim')), [row, other]) == ([0.], [0.], 100) # its curve is not kept
+
+@pytest.mark.parametrize('plain,other,expected', [(.8, .9, .1), (.8, 1.1, .1), (.8, 1.3, -.1), (1.1, .8, -.1)])
+def test_detail_too_much_counts_as_detail_too_little(plain, other, expected):
+    of = lambda name, task, key: {'lm4lv': plain, 'gmm-sample': other}[name]
+    assert nearer('gmm-sample', 'lm4lv')(of) == pytest.approx(expected)
 
 def test_a_longer_run_stands_in_for_lm4lv_where_it_does_better():
     rows = rows_of(lm4lv=(3., 4.), mlp=(5., 5.))
