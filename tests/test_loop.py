@@ -1,5 +1,6 @@
-import json, os, random, signal, socket, subprocess, sys, time
+import itertools, json, os, random, signal, socket, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 import psutil
 import pytest
 import torch
@@ -377,18 +378,24 @@ def test_a_trail_that_cannot_be_is_refused_before_training():
     with pytest.raises(ValueError, match='trail_every.*out'): run('plain', config(trail_every=5))
 # a budget of seconds
 
-def test_a_timed_run_stops_with_its_time_and_its_rate_ends_at_zero():
+@pytest.fixture
+def clock(monkeypatch):
+    "A clock for training that a busy machine cannot hurry: 10 ms pass each time somebody looks at it."
+    looks = itertools.count()
+    monkeypatch.setattr('lm4lv.loop.time', SimpleNamespace(perf_counter=lambda: next(looks) / 100))
+
+def test_a_timed_run_stops_with_its_time_and_its_rate_ends_at_zero(clock):
     log = run('plain', config(seconds=0.6, steps=1, log_every=1))[1]
-    assert 0.6 <= log[-1]['seconds'] < 5 and log[-2]['seconds'] < 0.6 and len(log) > 10
+    assert log[-1]['seconds'] >= 0.6 > log[-2]['seconds'] and len(log) == 60
     assert log[-1]['lr'] < 0.1 * max(e['lr'] for e in log) and [e['step'] for e in log] == list(range(1, len(log) + 1))
 
-def test_a_timed_run_goes_on_with_the_time_that_is_left(tmp_path):
+def test_a_timed_run_goes_on_with_the_time_that_is_left(tmp_path, clock):
     settings = dict(seconds=1.0, out=str(tmp_path), save_every=3, log_every=7)
     run_until('plain', config(**settings), 21)
     kept = json.loads((checkpoints(tmp_path)[-1]/'state.json').read_text())
     assert kept['log'][-1]['step'] == kept['step'] # a checkpoint knows its own time
     _, log = run('plain', config(**settings))
-    assert log[:len(kept['log'])] == kept['log'] and 1.0 <= log[-1]['seconds'] < 5
+    assert log[:len(kept['log'])] == kept['log'] and log[-1]['step'] == 100
     again, log_again = run('plain', config(**settings))
     assert log_again == log
 
@@ -399,4 +406,4 @@ def test_a_budget_below_zero_is_refused(seconds):
 def test_two_timed_processes_stop_at_the_same_step(child, tmp_path):
     finish(two_processes(child, 'plain', tmp_path/'out', tmp_path/'two.safetensors', 'seconds=0.5', 'log_every=1'))
     log = json.loads((tmp_path/'two.safetensors.json').read_text())
-    assert log[-1]['seconds'] >= 0.5 > log[-2]['seconds']
+    assert log[-1]['seconds'] >= 0.5 and all(entry['seconds'] < 0.5 for entry in log[:-1]) # on a busy machine the first step may be the last
