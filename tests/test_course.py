@@ -119,7 +119,7 @@ def graded(course, tmp_path_factory):
     (room/'nobody'/f'{name} (1).ipynb').write_text('{}')
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('1 + 1')]), room/'nobody'/'notes.ipynb')
     out = room.parent/'marks'
-    return {m.student: m for m in grading.grade(room, out, SOURCES, seconds=90)}, out
+    return {m.student: m for m in grading.grade(room, out, SOURCES, seconds=150)}, out
 
 EXPECTED = {'full marks': ('graded', 10), 'empty': ('empty', 0), 'wrong': ('graded', 5), 'crash': ('crashed', 0), 'endless': ('time limit', 7),
             'typo': ('graded', 7), 'essay': ('no notebook', 0), 'nobody': ('missing', 0)}
