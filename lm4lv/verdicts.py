@@ -64,6 +64,7 @@ CLAIMS = [
     Claim('in one pass (ViT-LLM) it is worse at low noise', gain('lm4lv', 'vit-llm', key='mild_psnr'), 'Figure 5'),
     Claim('... and blurrier', gain('lm4lv', 'vit-llm', key='detail'), 'Figure 5', unit=''),
     Claim('a random language model is worse', gain('lm4lv', 'random-llm'), 'Figure 7'),
+    Claim('... also where neither has a loss on words (ours)', gain('first-30', 'random-llm')),
     Claim('... so is a shuffled one (ours)', gain('lm4lv', 'shuffled-llm')),
     Claim('ten task tokens are better than none (ours)', gain('lm4lv', 'tokens-0')),
     Claim('free to change a little (LoRA), it is better (ours)', gain('lora', 'lm4lv')),
@@ -95,17 +96,23 @@ def ahead(claim: Claim, seeds: list, longer: dict) -> list: # rows of each seed 
     except KeyError: return [mean(best)]
 
 def numbers(claim: Claim, rows: list, longer: dict = {}) -> tuple: # a number for each seed, where it may go, and the samples
-    "A claim's number, at the largest budget that has all it asks for; without one, that of the longer runs."
-    groups = {}
+    "A claim's number at the largest budget that has all it asks for, in enough seeds if there is one; without any, that of the longer runs."
+    found = _by_budget(claim, rows)
+    if not found: return _once(claim, longer)
+    values, seeds, samples = next((f for f in found if len(f[0]) >= MINIMUM['seeds']), found[0])
+    return values, ahead(claim, seeds, longer) + [interval(more)[0] for more, _, seen in found if seen > samples], samples
+
+def _by_budget(claim, rows): # from the largest budget that has all a claim asks for: its number for each seed, the rows of those seeds, the samples
+    groups, found = {}, []
     for row in rows: groups.setdefault((row['samples'], row['common']), {}).setdefault(row['seed'], {})[row['name'], row['task']] = row
     for (samples, _), seeds in sorted(groups.items(), reverse=True):
-        found, kept = [], []
+        values, kept = [], []
         for some in seeds.values():
-            try: found.append(claim.number(lambda name, task, key: some[name, task][key]))
+            try: values.append(claim.number(lambda name, task, key: some[name, task][key]))
             except KeyError: continue # not all rows of this seed are there
             kept.append(some)
-        if found: return found, ahead(claim, kept, longer), samples
-    return _once(claim, longer)
+        if values: found.append((values, kept, samples))
+    return found
 
 def _once(claim, longer):
     "A claim's number from the longer runs alone, as `numbers` gives it, with the fewest samples of those that it asks for."

@@ -442,6 +442,13 @@ def test_a_claim_takes_all_from_one_seed_and_budget():
     assert numbers(claim, rows) == ([3.], [3., 3.], 100)
     assert numbers(Claim('', gain('lm4lv', 'mae_r')), rows) == ([1.], [1., 1.], 900)
 
+def test_few_seeds_of_a_larger_budget_are_a_look_ahead():
+    rows, claim = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.)), Claim('', gain('lm4lv', 'mlp'))
+    more = [dict(row, samples=400, common='long', psnr=psnr) for row, psnr in zip(rows_of(lm4lv=(3.,), mlp=(1.,)), (6., 8.))]
+    assert numbers(claim, rows + more) == ([2., 3., 4.], [3., 3., -2.], 100)
+    assert numbers(claim, rows + more[:1])[1:] == ([3., 3.], 100), 'half of a difference is no look'
+    assert numbers(claim, rows[:1] + rows[3:4] + more)[2] == 400, 'without enough seeds anywhere the largest budget counts'
+
 def test_every_claim_asks_for_variants_that_exist():
     asked = set()
     def of(name, task, key):
