@@ -217,10 +217,11 @@ def shown(values, sign=''): # '24.00 ± 0.51', or '24.00' of a single seed
     return f'{mean:{sign}.2f}' + ('' if half is None else f' ± {half:.2f}')
 
 def compared(rows: list, name: str, other: str = 'lm4lv', task: str = 'denoise', key: str = 'psnr') -> list[float]:
-    "A number of one variant less another's, for each seed that both have with the same budget and settings."
-    of = lambda n: {(r['seed'], r['common']): r[key] for r in rows if r['name'] == n and r['task'] == task}
+    "A number of one variant less another's, for each seed that both have with the same settings, at the largest budget of both."
+    of = lambda n: {(r['samples'], r['common'], r['seed']): r[key] for r in rows if r['name'] == n and r['task'] == task}
     a, b = of(name), of(other)
-    return [a[k] - b[k] for k in sorted(a.keys() & b.keys())]
+    both = sorted(a.keys() & b.keys())
+    return [a[k] - b[k] for k in both if k[0] == both[-1][0]]
 
 def by_name(rows, task, names=None): # name -> rows of the largest budget, one for each seed
     found = {}

@@ -375,6 +375,8 @@ def test_the_interval_is_students():
 def test_variants_are_compared_seed_by_seed_at_one_budget():
     rows = rows_of(lm4lv=(1., 2., 3.), other=(2., 4.))
     assert compared(rows, 'other') == [1., 2.]
+    longer = [dict(row, samples=300, common='long') for row in rows_of(lm4lv=(5.,), other=(8.,))]
+    assert compared(longer + rows, 'other') == [3.], 'of two budgets the larger, and no mean of both'
     rows[-1]['common'] = 'b'
     assert compared(rows, 'other') == [1.]
 
