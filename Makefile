@@ -44,13 +44,13 @@ $(VENV)/.classroom: $(VENV)/.run
 	touch $@
 
 course: $(VENV)/.classroom
-	$(BIN)/python -m lm4lv.classroom release course
+	$(BIN)/python -m lm4lv.course.assignments release course
 
 grade: $(VENV)/.classroom
-	$(BIN)/python -m lm4lv.grading "$(DIR)" "$(OUT)" "$(or $(LIMIT),300)"
+	$(BIN)/python -m lm4lv.course.grading "$(DIR)" "$(OUT)" "$(or $(LIMIT),300)"
 
 handout: $(VENV)/.classroom
-	$(BIN)/python -m lm4lv.classroom handout handout
+	$(BIN)/python -m lm4lv.course.assignments handout handout
 
 readme: $(VENV)/.dev
 	$(BIN)/python tests/make_readme.py

@@ -9,10 +9,11 @@ import torch
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+CHAPTERS = {p.stem: p for p in sorted((ROOT/'nbs').glob('[0-9]*/*.ipynb'))} # name -> notebook
 
 @pytest.fixture(scope='session')
 def llm():
-    from lm4lv.llm import load_llm
+    from lm4lv.llm.frozen import load_llm
     return load_llm()
 
 @pytest.fixture(scope='session')
@@ -20,7 +21,7 @@ def tokenizer(llm): return llm.tokenizer
 
 @pytest.fixture
 def tiny(tokenizer):
-    from lm4lv.model import tiny_model
+    from lm4lv.model.next_element import tiny_model
     return tiny_model(tokenizer=tokenizer).eval()
 
 @pytest.fixture(scope='module')
@@ -29,7 +30,7 @@ def base(tokenizer, tmp_path_factory):
     import torch
     from PIL import Image
     from families import write_llm
-    from lm4lv.mae import new_mae
+    from lm4lv.vision.mae import new_mae
     folder = tmp_path_factory.mktemp('base')
     write_llm('llama', tokenizer, folder/'llm')
     torch.manual_seed(0)

@@ -2,8 +2,8 @@
 import json, sys, time
 import torch
 from safetensors.torch import save_file
-from lm4lv.loop import FitConfig, fit
-from lm4lv.training import set_values
+from lm4lv.core.loop import FitConfig, fit
+from lm4lv.training.trainer import set_values
 
 class Numbers(torch.utils.data.Dataset):
     def __init__(self, pause=0): self.pause = pause

@@ -19,7 +19,7 @@ text, _ = MarkdownExporter().from_notebook_node(notebook)
 for part in ('```python\n\n```\n', '```python\n```\n'): text = text.replace(part, '')
 while '\n\n\n' in text: text = text.replace('\n\n\n', '\n\n')
 text = text.replace('](images/', '](nbs/images/')
-for name in sorted(p.name for p in (ROOT/'nbs').glob('*.ipynb')): text = text.replace(f']({name})', f'](nbs/{name})')
+for name in sorted(str(p.relative_to(ROOT/'nbs')) for p in (ROOT/'nbs').rglob('*.ipynb')): text = text.replace(f']({name})', f'](nbs/{name})')
 part = ROOT/'.README.part'
 part.write_text('<!-- Written from nbs/index.ipynb by `make readme`. -->\n\n' + text.strip() + '\n', encoding='utf-8')
 os.replace(part, ROOT/'README.md')

@@ -43,7 +43,7 @@ def browser():
 
 def state():
     "A hash of every notebook and module."
-    files = sorted([*ROOT.glob('nbs/**/*.ipynb'), *ROOT.glob('lm4lv/*.py'), ROOT/'README.md'])
+    files = sorted([*ROOT.glob('nbs/**/*.ipynb'), *ROOT.glob('lm4lv/**/*.py'), ROOT/'README.md'])
     return {f.relative_to(ROOT): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if '.ipynb_checkpoints' not in str(f)}
 
 
@@ -55,9 +55,9 @@ def main():
     after = state()
     changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
     if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
-    run(sys.executable, '-c', 'from lm4lv.llm import fetch; fetch()') # the language model, once
+    run(sys.executable, '-c', 'from lm4lv.llm.frozen import fetch; fetch()') # the language model, once
     os.environ.update(OMP_NUM_THREADS='1', MPLBACKEND='agg')
-    side_by_side([browser(), *map(notebook, sorted(ROOT.glob('nbs/*.ipynb')))])
+    side_by_side([browser(), *map(notebook, [ROOT/'nbs'/'index.ipynb', *sorted(ROOT.glob('nbs/[0-9]*/*.ipynb'))])])
     del os.environ['MPLBACKEND']
     run(sys.executable, '-m', 'pytest', '-q', '-rs', '--durations', '8', '-n', CORES, '--dist', 'loadfile', '--no-loadscope-reorder', '--ignore', 'tests/test_browser.py')
     run(sys.executable, '-m', 'pytest', '-q', '-rs', 'tests/test_browser.py') # by itself: it presses keys and waits for pictures

@@ -5,22 +5,20 @@ import pytest
 import torch
 from PIL import Image
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
-from lm4lv import comparisons, training
-from lm4lv.ablations import SENTENCES, Parallel, Together, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
-from lm4lv.adapters import Adapters
-from lm4lv.comparisons import (build_variant, compared, curves, find_variants, interval, read_results, record,
-                               reference, run_series, run_variant, settings_of, sheet, strip, table)
-from lm4lv.conversations import check_item
-from lm4lv.degradations import TASKS, Pairs, make_pairs
-from lm4lv.experts import EXPERTS, matched, mlp, size, transformer
-from lm4lv.generation import restore
-from lm4lv.heads import HEADS, Mixture, Skip, with_head
-from lm4lv.llm import fingerprint
-from lm4lv.loop import FitConfig, StepSampler
-from lm4lv.storage import checkpoints, trained
-from lm4lv.model import tiny_model
-from lm4lv.training import TrainConfig, training_data
-from lm4lv.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, nearer, numbers, page
+from lm4lv.core.io import checkpoints, fingerprint, trained
+from lm4lv.core.loop import FitConfig, StepSampler
+from lm4lv.images.degradations import TASKS, Pairs, make_pairs
+from lm4lv.model.adapters import Adapters
+from lm4lv.model.conversations import check_item
+from lm4lv.model.generation import restore
+from lm4lv.model.next_element import tiny_model
+from lm4lv.training.trainer import TrainConfig, training_data
+from lm4lv.ablations import comparisons; from lm4lv.training import trainer as training
+from lm4lv.ablations.comparisons import build_variant, compared, curves, find_variants, interval, read_results, record, reference, run_series, run_variant, settings_of, sheet, strip, table
+from lm4lv.ablations.experts import EXPERTS, matched, mlp, size, transformer
+from lm4lv.ablations.heads import HEADS, Mixture, Skip, with_head
+from lm4lv.ablations.language_model import SENTENCES, Parallel, Together, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
+from lm4lv.ablations.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, nearer, numbers, page
 
 @pytest.fixture
 def config(base):
@@ -459,8 +457,8 @@ def test_every_claim_asks_for_variants_that_exist():
     assert {n for n, _ in asked} <= set(all_variants()) and {t for _, t in asked} <= set(TASKS)
 
 def test_the_papers_own_numbers_would_hold():
-    from lm4lv.evaluation import PAPER
-    from lm4lv.experts import PAPER_3
+    from lm4lv.evaluation.restoration import PAPER
+    from lm4lv.ablations.experts import PAPER_3
     def of(name, task, key):
         if key == 'psnr': return (PAPER_3 if name in EXPERTS else {task: {'lm4lv': PAPER[task][2]}})[task][name][0]
         return PAPER[task][dict(degraded=0, mae_r=1, ceiling=1)[key]][0]

@@ -1,10 +1,11 @@
-"""Chapters 11 and 11a in a real JupyterLab in a real browser: every control of every widget is moved by keyboard.
+"""Chapters 12 and 11a in a real JupyterLab in a real browser: every control of every widget is moved by keyboard.
 
 With LM4LV_SCREENSHOTS=nbs/images, the screenshots of the chapter are taken anew.
 """
 import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import pytest
+from conftest import CHAPTERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = { # everything on the page at once, nothing saved by itself, nothing fetched from elsewhere
@@ -24,8 +25,8 @@ CONTROLS = '.lm4lv-explorer select, .lm4lv-explorer input, .lm4lv-explorer butto
 def lab(tmp_path_factory):
     "A JupyterLab on copies of the chapters; yields a function from a chapter to its address."
     home, token = tmp_path_factory.mktemp('lab'), secrets.token_hex(16)
-    (home/'nbs').mkdir(); (home/'lm4lv').symlink_to(ROOT/'lm4lv'); shutil.copytree(ROOT/'nbs'/'images', home/'nbs'/'images')
-    for chapter in ('11_weights', '11a_widgets'): shutil.copy(ROOT/'nbs'/f'{chapter}.ipynb', home/'nbs')
+    (home/'nbs'/'6_evaluation').mkdir(parents=True); (home/'lm4lv').symlink_to(ROOT/'lm4lv'); shutil.copytree(ROOT/'nbs'/'images', home/'nbs'/'images')
+    for chapter in ('12_adapter_weights', '12a_widgets'): shutil.copy(CHAPTERS[chapter], home/'nbs'/'6_evaluation')
     for name, settings in SETTINGS.items():
         path = home/'settings'/'@jupyterlab'/f'{name}.jupyterlab-settings'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def lab(tmp_path_factory):
             f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={home}', '--LabApp.extension_manager=readonly'], env=env, stdout=log, stderr=log)
     try:
         wait_for_server(f'http://127.0.0.1:{port}/api/status?token={token}', server, home/'lab.log')
-        yield lambda chapter: f'http://127.0.0.1:{port}/lab/tree/nbs/{chapter}.ipynb?token={token}&reset'
+        yield lambda chapter: f'http://127.0.0.1:{port}/lab/tree/nbs/6_evaluation/{chapter}.ipynb?token={token}&reset'
     finally:
         server.terminate()
         try: server.wait(20)
@@ -150,13 +151,13 @@ def take_picture(page, area, widget):
 
 
 def test_the_chapter_on_weights_runs_without_complaint(lab, page):
-    run_all(page, lab('11_weights'))
+    run_all(page, lab('12_adapter_weights'))
     assert page.locator('.jp-OutputArea-output img').count() >= 8
     assert not page.complaints
 
 
 def test_every_control_is_labelled_and_moves_its_picture_by_keyboard(lab, page, capsys):
-    run_all(page, lab('11a_widgets'))
+    run_all(page, lab('12a_widgets'))
     areas = page.locator('.jp-OutputArea-output:has(.lm4lv-explorer)').element_handles()
     assert len(areas) == len(WIDGETS)
     report = []

@@ -2,11 +2,11 @@ import json, shutil
 import pytest
 import torch
 from families import write_llm
-from lm4lv.checkpoints import TaskModels, by_task, task_folders
-from lm4lv.llm import load_llm
-from lm4lv.mae import new_mae
-from lm4lv.model import LM4LV, CheckpointError
-from lm4lv.vision import MAE, WEIGHTS
+from lm4lv.core.io import WEIGHTS
+from lm4lv.vision.mae import MAE, new_mae
+from lm4lv.llm.frozen import load_llm
+from lm4lv.model.next_element import LM4LV, CheckpointError
+from lm4lv.model.task_models import TaskModels, by_task, task_folders
 
 @pytest.fixture(scope='module')
 def make(tokenizer, tmp_path_factory):
@@ -49,7 +49,7 @@ def test_a_bank_alone_is_enough(make, tmp_path):
 def test_base_models_are_loaded_once(make, tmp_path, monkeypatch):
     for task in ('denoise', 'flip', 'derain'): make(tmp_path/task, task)
     loads = []
-    from lm4lv import checkpoints
+    from lm4lv.model import task_models as checkpoints
     monkeypatch.setattr(checkpoints, 'load_llm', lambda *a: loads.append(a) or load_llm(*a))
     models = TaskModels(tmp_path)
     assert not loads # nothing is loaded before it is asked for
@@ -57,7 +57,7 @@ def test_base_models_are_loaded_once(make, tmp_path, monkeypatch):
     assert len({id(models[task].llm) for task in models}) == len({id(models[task].vision) for task in models}) == len(loads) == 1
 
 def test_each_model_answers_as_it_would_alone(make, tmp_path):
-    from lm4lv.generation import restore
+    from lm4lv.model.generation import restore
     for task in ('denoise', 'flip'): make(tmp_path/task, task)
     models, images = TaskModels(tmp_path), torch.rand(2, 3, 16, 16)
     for task in models:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from lm4lv.classical import CLASSICAL, METHODS, black_squares, classical, compare_methods, noise_level
-from lm4lv.degradations import TASKS, make_pairs
-from lm4lv.metrics import psnr
-from lm4lv.photos import Photos
+from lm4lv.images.classical import CLASSICAL, METHODS, black_squares, classical, compare_methods, noise_level
+from lm4lv.images.degradations import TASKS, make_pairs
+from lm4lv.images.metrics import psnr
+from lm4lv.images.photos import Photos
 
 @pytest.fixture(scope='module')
 def photos(): return Photos('builtin', split='train', size=32, crops=4).spread(8)

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from lm4lv.llm import load_llm
-from lm4lv.mae import new_mae
-from lm4lv.model import LM4LV
+from lm4lv.vision.mae import new_mae
+from lm4lv.llm.frozen import load_llm
+from lm4lv.model.next_element import LM4LV
 from conftest import ROOT
 from families import write_llm
 
@@ -23,7 +23,7 @@ def checkpoint(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp('checkpoint')
     write_llm('llama', tokenizer, folder/'llm')
     new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
-    from lm4lv.vision import MAE
+    from lm4lv.vision.mae import MAE
     model = LM4LV(load_llm(folder/'llm'), MAE.from_pretrained(folder/'mae'), ['denoise', 'flip'], 3, vision_name=str(folder/'mae'))
     model.save_pretrained(folder/'model')
     return folder/'model'
@@ -118,8 +118,8 @@ def test_degrade_is_reproducible_and_records_what_it_drew(lm4lv, photo, tmp_path
     assert record['task'] == 'denoise' and record['source'] == str(photo) and 0 <= record['sigma'] <= 50 / 255
 
 def test_what_degrade_recorded_gives_the_picture_again(lm4lv, photo, tmp_path):
-    from lm4lv.degradations import make_pairs
-    from lm4lv.photos import open_photo, to_image, to_tensor
+    from lm4lv.images.degradations import make_pairs
+    from lm4lv.images.photos import open_photo, to_image, to_tensor
     lm4lv('degrade', photo, '--task', 'derain', '--out', tmp_path)
     record, = json.loads((tmp_path/'degradations.json').read_text())
     again = to_image(make_pairs(to_tensor(open_photo(photo))[None], 'derain', params=[record]).input[0])
@@ -177,7 +177,7 @@ def test_flip_needs_whole(lm4lv, photo, checkpoint, tmp_path):
 
 def test_each_task_finds_its_own_checkpoint(lm4lv, photo, checkpoint, tmp_path):
     "A checkpoint for denoise at the top and one for derain in a folder of that name."
-    from lm4lv.vision import MAE
+    from lm4lv.vision.mae import MAE
     shutil.copytree(checkpoint, tmp_path/'all')
     base = checkpoint.parent
     LM4LV(load_llm(base/'llm'), MAE.from_pretrained(base/'mae'), ['derain'], 3, vision_name=str(base/'mae')).save_pretrained(tmp_path/'all'/'derain')
@@ -223,7 +223,7 @@ def test_a_dry_run_prints_the_plan_and_fetches_nothing(lm4lv):
 def test_an_unknown_preset_is_one_clear_line(lm4lv): fails(lm4lv('train', '--preset', 'paper-dehaze'), 'paper-dehaze', 'denoise')
 
 def test_degraded_pairs_are_listed_as_conversations(lm4lv, photo, tmp_path):
-    from lm4lv.items import ItemPhotos
+    from lm4lv.training.datasets import ItemPhotos
     assert lm4lv('degrade', photo, '--task', 'denoise', '--out', tmp_path/'noisy').returncode == 0
     data = ItemPhotos(tmp_path/'noisy'/'items.json', size=16)
     degraded, clean = data[0]['images']

@@ -1,7 +1,7 @@
 import copy, json
 import pytest
 import torch
-from lm4lv.conversations import _compile, ConversationError, check_item, compile_item, end_ids, make_batch, read_items, restoration
+from lm4lv.model.conversations import _compile, ConversationError, check_item, compile_item, end_ids, make_batch, read_items, restoration
 
 N, LENGTH = 5, 3
 

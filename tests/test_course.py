@@ -7,7 +7,7 @@ from conftest import ROOT
 from course_answers import WRONG
 
 pytest.importorskip('nbgrader')
-from lm4lv import classroom, grading
+from lm4lv.course import assignments as classroom; from lm4lv.course import grading
 
 SOURCES = ROOT/'nbs'/'exercises'
 NAMES = classroom.assignments(SOURCES)
@@ -36,7 +36,7 @@ def worth(cells): return sum(marked(c)['points'] for c in cells if marked(c).get
 @pytest.fixture(scope='module', autouse=True)
 def one_language_model(llm):
     "Read once; each notebook gets a copy, for it may change it."
-    import lm4lv.llm
+    import lm4lv.llm.frozen
     load = lm4lv.llm.load_llm
     lm4lv.llm.load_llm = lambda *_: copy.deepcopy(llm)
     yield

@@ -2,7 +2,7 @@ import json
 import pytest
 import torch
 from scipy import ndimage
-from lm4lv.degradations import TASKS, draw, filter_each, gaussian_kernel, get_task, make_pairs, streak_kernel
+from lm4lv.images.degradations import TASKS, draw, filter_each, gaussian_kernel, get_task, make_pairs, streak_kernel
 
 def field(seed=0, shape=(4, 3, 32, 32)): return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 

@@ -3,12 +3,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from lm4lv.degradations import make_pairs
-from lm4lv.classical import CLASSICAL, classical
-from lm4lv.evaluation import (ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, figure_3, gains,
-                              perceptual, summary, table)
-from lm4lv.storage import write_json
-from lm4lv.metrics import psnr
+from lm4lv.core.io import write_json
+from lm4lv.images.classical import CLASSICAL, classical
+from lm4lv.images.degradations import make_pairs
+from lm4lv.images.metrics import psnr
+from lm4lv.evaluation.restoration import ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, figure_3, gains, perceptual, summary, table
 
 @pytest.fixture
 def folder(tmp_path):
@@ -142,7 +141,7 @@ def test_gains_say_how_often_img_was_written_of_how_many(tiny, folder):
 def test_lpips_is_measured_where_it_can_be_and_else_says_why(tiny, folder, monkeypatch):
     report, _ = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
     assert report['lpips'] == (perceptual() or 'alex')
-    from lm4lv import evaluation
+    from lm4lv.evaluation import restoration as evaluation
     monkeypatch.setattr(evaluation, 'perceptual', lambda: None)
     monkeypatch.setattr(evaluation, 'lpips', lambda a, b: (a - b).abs().mean((1, 2, 3)))
     report, shown = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
@@ -168,7 +167,7 @@ def test_eyes_of_two_sizes_are_not_measured_on_one_set_of_crops(tiny, folder):
 
 def test_the_way_closed_is_that_from_mae_r_to_the_ceiling(tiny, monkeypatch):
     "An eye that loses nothing, and a model that leaves a tenth of the fault: 20 dB better than the input, whatever the ceiling."
-    from lm4lv import evaluation
+    from lm4lv.evaluation import restoration as evaluation
     monkeypatch.setattr(tiny.vision, 'forward', lambda x: x)
     photos = .3 + .4 * field(4, 3, 16, 16)
     pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 4))
@@ -184,7 +183,7 @@ def test_no_part_is_said_to_be_closed_where_there_is_no_way_to_go(tiny, folder):
     assert ('closed' in rows) == (rows['ceiling']['psnr'] - rows['mae_r']['psnr'] > .1) and gains(report)
 
 def test_tasks_come_in_the_books_order(tokenizer, folder):
-    from lm4lv.degradations import TASKS
-    from lm4lv.model import tiny_model
+    from lm4lv.images.degradations import TASKS
+    from lm4lv.model.next_element import tiny_model
     report, _ = evaluate(tiny_model(tasks=['rotate', 'demask', 'denoise'], tokenizer=tokenizer).eval(), str(folder), count=1, free=0)
     assert list(report['tasks']) == ['denoise', 'demask', 'rotate']

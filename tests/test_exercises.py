@@ -3,13 +3,12 @@ import contextlib, io, re
 import nbformat
 import pytest
 from chapter_answers import ANSWERS
-from conftest import ROOT
+from conftest import CHAPTERS
 
-CHAPTERS = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
 
 def pairs(chapter):
     "Starters of a chapter, each with the check behind it."
-    cells = [c for c in nbformat.read(ROOT/'nbs'/f'{chapter}.ipynb', 4).cells if c.cell_type == 'code']
+    cells = [c for c in nbformat.read(CHAPTERS[chapter], 4).cells if c.cell_type == 'code']
     return [(a.source, b.source) for a, b in zip(cells, cells[1:]) if 'raise NotImplementedError' in a.source and '@check(' in b.source]
 
 def outcome(answer, check):
@@ -33,5 +32,5 @@ def test_answers_are_right_and_mistakes_get_their_hint(chapter):
 
 @pytest.mark.parametrize('chapter', sorted(ANSWERS))
 def test_a_chapter_has_two_to_four_exercises(chapter):
-    text = next(c.source for c in nbformat.read(ROOT/'nbs'/f'{chapter}.ipynb', 4).cells if '**Exercises**' in c.source)
+    text = next(c.source for c in nbformat.read(CHAPTERS[chapter], 4).cells if '**Exercises**' in c.source)
     assert 2 <= len(re.findall(r'^\d\. ', text.partition('**Exercises**')[2], re.M)) <= 4

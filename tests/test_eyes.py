@@ -1,7 +1,7 @@
 import json
 import pytest
 from families import write_llm
-from lm4lv.eyes import add_trial, eyes_table, main, read_trial, run_trial
+from lm4lv.ablations.vision_trials import add_trial, eyes_table, main, read_trial, run_trial
 
 ROW = dict(name='a', image_size=32, patch_size=8, width=192, depth=4, tokens=17, objective='l1', pretrain_samples=1, decoder_samples=2,
            seconds=3., reconstruction_psnr=30., ssim=.9)

@@ -1,13 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from lm4lv.degradations import make_pairs
-from lm4lv.evaluation import evaluate, evaluation_seeds
-from lm4lv.failures import (count_kinds, draw_position_errors, explain, explained, fault_kept, gallery, misaligned, position_errors, to_patches,
-                            worst, wrong_colour, wrong_detail)
-from lm4lv.generation import generate
-from lm4lv.metrics import psnr
-from lm4lv.photos import Photos
+from lm4lv.images.degradations import make_pairs
+from lm4lv.images.metrics import psnr
+from lm4lv.images.photos import Photos
+from lm4lv.model.generation import generate
+from lm4lv.evaluation.failures import count_kinds, draw_position_errors, explain, explained, fault_kept, gallery, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
+from lm4lv.evaluation.restoration import evaluate, evaluation_seeds
 
 P, S = 8, 32
 PHOTOS = Photos('builtin', size=S, crops=2).spread(12)
@@ -86,7 +85,7 @@ def test_position_errors_are_those_of_the_tokens(tiny):
     found = position_errors(tiny, photos, 'denoise', part=2)
     pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 5))
     torch.testing.assert_close(found['teacher-forced'].mean(0), torch.tensor(tiny.token_errors(pairs)), atol=1e-5, rtol=1e-4)
-    from lm4lv.conversations import restoration
+    from lm4lv.model.conversations import restoration
     answer, = generate(tiny, [restoration('denoise', answer=False)], pairs.input[3:4], force_image=True)
     target = tiny.vision.encode(pairs.target[3:4])[0]
     torch.testing.assert_close(found['free-running'][3], (answer.features[0] - target).pow(2).mean(-1), atol=1e-4, rtol=1e-3)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
-from lm4lv.files import Refused, assemble, plan, read_picture, restore_files, target_name, write_picture
-from lm4lv.photos import PhotoError
+from lm4lv.images.photos import PhotoError
+from lm4lv.app.image_files import Refused, assemble, plan, read_picture, restore_files, target_name, write_picture
 
 SIDE, SAME = 16, lambda tiles: tiles
 ORIENTATION, MAKER, EXIF, GPS = 0x0112, 0x010F, 0x8769, 0x8825

@@ -2,11 +2,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scipy.linalg import subspace_angles
-from lm4lv.generation import restore
-from lm4lv.inspection import (Attention, adapter_directions, attention, diagonal_share, effective_rank, leading_directions, matrices,
-                              nearest_words, norms, overlap, range_angles, read_snapshot, read_trail, shrink, shuffled, spectrum,
-                              typical, walk)
-from lm4lv.storage import save_trail
+from lm4lv.core.io import save_trail
+from lm4lv.model.generation import restore
+from lm4lv.evaluation.adapter_weights import Attention, adapter_directions, attention, diagonal_share, effective_rank, leading_directions, matrices, nearest_words, norms, overlap, range_angles, read_snapshot, read_trail, shrink, shuffled, spectrum, typical, walk
 
 @pytest.fixture
 def rng(): return torch.Generator().manual_seed(0)
@@ -56,7 +54,7 @@ def test_a_shrunk_snapshot_is_half_as_large_and_hardly_off(tiny, tmp_path):
 
 def test_the_shipped_trail_ends_with_the_shipped_weights_and_begins_with_none():
     import json
-    from lm4lv.vision import WEIGHTS
+    from lm4lv.core.io import WEIGHTS
     trail, card = read_trail(), json.loads((WEIGHTS/'trail'/'card.json').read_text())
     assert [s['samples'] for s in card['snapshots']] == list(trail)
     assert sum(p.stat().st_size for p in (WEIGHTS/'trail').iterdir()) < 2_000_000

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from lm4lv.conversations import ConversationError, check_item
-from lm4lv.items import ItemFile, ItemPhotos, PicturePaths, collate_items, item_places, scan_items
-from lm4lv.photos import PhotoError, Photos
+from lm4lv.images.photos import PhotoError, Photos
+from lm4lv.model.conversations import ConversationError, check_item
+from lm4lv.training.datasets import ItemFile, ItemPhotos, PicturePaths, collate_items, item_places, scan_items
 
 TURNS = [{'from': 'human', 'value': 'Qué ves? 日本 <image> "x" [1] {2} \\'}, {'from': 'gpt', 'value': 'A cat.'}]
 
@@ -37,7 +37,7 @@ def test_all_items_are_found_however_the_file_is_laid_out(written, piece, form):
 def test_places_are_kept_and_made_anew_for_a_changed_file(written, monkeypatch):
     path = written('a.json', items(3))
     first = item_places(path)
-    import lm4lv.items as module
+    import lm4lv.training.datasets as module
     monkeypatch.setattr(module, 'scan_items', lambda path: pytest.fail('read again'))
     assert np.array_equal(item_places(path), first)
     monkeypatch.undo()

@@ -1,7 +1,7 @@
 "Our own layers against transformers' and against finite differences."
 import pytest
 import torch
-from lm4lv.layers import Cache, Layers, Product, _Attend, _Gate, _Norm, _Split, visible
+from lm4lv.llm.llama import Cache, Layers, Product, _Attend, _Gate, _Norm, _Split, visible
 from families import tiny_llm
 
 CLOSE = dict(atol=1e-5, rtol=1e-4)

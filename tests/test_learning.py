@@ -2,8 +2,8 @@
 import math
 import pytest
 import torch
-from lm4lv.learning import budgets, doubling, draw_curves, goal, measure_trail, samples_needed
-from lm4lv.model import tiny_model
+from lm4lv.model.next_element import tiny_model
+from lm4lv.evaluation.learning_curves import budgets, doubling, draw_curves, goal, measure_trail, samples_needed
 
 def points(*psnrs, first=1000): return [dict(samples=first * 2 ** k, psnr=p, psnr_ci=.1) for k, p in enumerate(psnrs)]
 

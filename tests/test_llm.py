@@ -1,7 +1,8 @@
 import json, os, shutil, time, zipfile
 import pytest
 import torch
-from lm4lv.llm import DEFAULT, WHEELS, LLMError, cache_folder, fetch, load_llm
+from lm4lv.core.io import cache_folder
+from lm4lv.llm.frozen import DEFAULT, WHEELS, LLMError, fetch, load_llm
 from families import FAMILIES, write_llm
 
 @pytest.fixture(scope='module', params=FAMILIES)
@@ -68,7 +69,7 @@ def test_the_fingerprint_changes_with_one_bit_of_one_weight(family):
 @torch.no_grad()
 def test_logits_that_are_scaled_in_the_head_equal_the_models_own(tokenizer, ids):
     from transformers import GraniteConfig, GraniteForCausalLM
-    from lm4lv.llm import FrozenLLM
+    from lm4lv.llm.frozen import FrozenLLM
     torch.manual_seed(0)
     theirs = GraniteForCausalLM(GraniteConfig(vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=1,
         num_attention_heads=4, num_key_value_heads=2, intermediate_size=96, logits_scaling=8.0, embedding_multiplier=3.0)).eval()

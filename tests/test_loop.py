@@ -5,8 +5,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
-from lm4lv.storage import checkpoints, load_checkpoint, save_checkpoint, save_trail, write_json
+from lm4lv.core.io import checkpoints, load_checkpoint, save_checkpoint, save_trail, write_json
+from lm4lv.core.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
 from loop_child import Numbers, loss_fn, network, run
 
 CHILD = str(Path(__file__).with_name('loop_child.py'))
@@ -164,7 +164,7 @@ def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(tmp_path):
     for folder in checkpoints(tmp_path): assert load_checkpoint(folder, network('plain'))[0] == int(folder.name[5:])
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    from lm4lv import storage
+    from lm4lv.core import io as storage
     def full(*args, **kwargs): raise OSError('no space left on device')
     monkeypatch.setattr(storage, 'write_json', full) # called behind the tensors: the checkpoint is half written
     with pytest.raises(OSError, match='no space'): run('plain', config(out=str(tmp_path)))
@@ -358,7 +358,7 @@ def test_only_the_named_weights_go_into_the_trail(tmp_path):
     assert set(load_file(trail(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
 
 def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    from lm4lv import storage
+    from lm4lv.core import io as storage
     save_trail(tmp_path, network('plain'), 8)
     before = trail(tmp_path)[0].read_bytes()
     def full(*args, **kwargs): raise OSError('no space left on device')

@@ -1,9 +1,9 @@
 "Our layers with LoRA against peft's and transformers'."
 import pytest
 import torch
-from lm4lv.layers import Cache, Layers
-from lm4lv.llm import FrozenLLM
-from lm4lv.lora import Beside, LoraLayers, change
+from lm4lv.llm.frozen import FrozenLLM
+from lm4lv.llm.llama import Cache, Layers
+from lm4lv.llm.lora import Beside, LoraLayers, change
 from families import tiny_llm
 
 pytest.importorskip('peft')
@@ -87,7 +87,7 @@ def test_other_kinds_of_lora_run_through_transformers(tokenizer, vectors, kind):
 
 def test_the_first_layers_keep_their_lora_and_one_pass_without_order_refuses_it(tokenizer, vectors):
     from types import SimpleNamespace
-    from lm4lv.ablations import first_layers, parallel
+    from lm4lv.ablations.language_model import first_layers, parallel
     llm = first_layers(1, make(tokenizer))
     assert llm.fast
     with torch.no_grad(): torch.testing.assert_close(llm.hidden(vectors), theirs(llm, vectors), atol=1e-4, rtol=1e-4)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from lm4lv.metrics import INCEPTION, MetricUnavailable, inception_file, lpips, mean_interval, psnr, rfid, score, ssim
+from lm4lv.images.metrics import INCEPTION, MetricUnavailable, inception_file, lpips, mean_interval, psnr, rfid, score, ssim
 
 @pytest.fixture
 def pair():

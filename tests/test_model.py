@@ -1,11 +1,11 @@
 import json
 import pytest
 import torch
-from lm4lv.conversations import OPEN, check_item, restoration
-from lm4lv.degradations import make_pairs
-from lm4lv.generation import generate, growing, restore, restore_uncached
-from lm4lv.mae import new_mae
-from lm4lv.model import LM4LV, CheckpointError, tiny_model
+from lm4lv.images.degradations import make_pairs
+from lm4lv.vision.mae import new_mae
+from lm4lv.model.conversations import OPEN, check_item, restoration
+from lm4lv.model.generation import generate, growing, restore, restore_uncached
+from lm4lv.model.next_element import LM4LV, CheckpointError, tiny_model
 
 KINDS = ('llama', 'gpt2', 'gemma', 'qwen2')
 CLOSE = dict(atol=1e-4, rtol=1e-4)

@@ -2,11 +2,11 @@ import hashlib, sys
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from lm4lv.degradations import filter_each, gaussian_kernel
-from lm4lv.metrics import MetricUnavailable
-from lm4lv.photos import Photos
-import lm4lv.perception as perception
-from lm4lv.perception import frechet_distance, lite_distance, lite_features, lite_network, perceptual_report, precision_recall, read_weights
+from lm4lv.images.degradations import filter_each, gaussian_kernel
+from lm4lv.images.metrics import MetricUnavailable
+from lm4lv.images.photos import Photos
+import lm4lv.images.perceptual as perception
+from lm4lv.images.perceptual import frechet_distance, lite_distance, lite_features, lite_network, perceptual_report, precision_recall, read_weights
 
 def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

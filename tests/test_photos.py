@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from lm4lv.photos import (PhotoError, Photos, builtin_paths, crop, crop_box, folder_paths, open_photo, photo_paths,
-                          to_image, to_tensor)
+from lm4lv.images.photos import PhotoError, Photos, builtin_paths, crop, crop_box, folder_paths, open_photo, photo_paths, to_image, to_tensor
 
 @pytest.fixture
 def rng(): return np.random.default_rng(0)

@@ -2,12 +2,12 @@
 import pytest
 import torch
 import yaml
-from lm4lv.degradations import TASKS, make_pairs
-from lm4lv.llm import FrozenLLM
-from lm4lv.mae import new_mae
-from lm4lv.model import LM4LV
-from lm4lv.presets import PRESETS, SHAPES, build_meta, check_room, config_file, plan, preset, remembered
-from lm4lv.training import TrainConfig, build
+from lm4lv.images.degradations import TASKS, make_pairs
+from lm4lv.vision.mae import new_mae
+from lm4lv.llm.frozen import FrozenLLM
+from lm4lv.model.next_element import LM4LV
+from lm4lv.training.presets import PRESETS, SHAPES, build_meta, check_room, config_file, plan, preset, remembered
+from lm4lv.training.trainer import TrainConfig, build
 from families import tiny_llm
 
 @pytest.mark.parametrize('name', [f'{scale}-{task}' for scale in PRESETS for task in ('denoise', 'flip')])
@@ -56,7 +56,7 @@ def test_an_unknown_model_is_an_error_that_names_it():
     with pytest.raises(ValueError, match='nobody/nothing'): plan(config)
 
 def test_a_machine_that_is_too_small_is_told_so(monkeypatch):
-    import lm4lv.presets as module
+    import lm4lv.training.presets as module
     monkeypatch.setattr(module, 'available_memory', lambda: 4e9)
     with pytest.raises(ValueError, match='accumulate'): check_room('paper-denoise', preset('paper-denoise'))
     check_room('laptop-denoise', preset('laptop-denoise'))

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from lm4lv.degradations import get_task, make_pairs
-from lm4lv.evaluation import evaluation_seeds
-from lm4lv.generation import restore
-from lm4lv.metrics import psnr
-from lm4lv.swapping import draw_matrices, draw_swaps, swap_matrices, swap_tasks
+from lm4lv.images.degradations import get_task, make_pairs
+from lm4lv.images.metrics import psnr
+from lm4lv.model.generation import restore
+from lm4lv.evaluation.restoration import evaluation_seeds
+from lm4lv.evaluation.task_tokens import draw_matrices, draw_swaps, swap_matrices, swap_tasks
 
 PHOTOS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -36,7 +36,7 @@ def test_one_who_obeys_the_tokens_and_one_who_obeys_the_picture_are_told_apart()
     assert (swap_matrices(dict(base, written=obeys))['own'] == 100).sum() == 3
 
 def test_a_checkpoint_for_each_task_is_swapped_whole(tokenizer):
-    from lm4lv.model import tiny_model
+    from lm4lv.model.next_element import tiny_model
     one, other = (tiny_model(seed, (task,), tokenizer).eval() for seed, task in ((0, 'denoise'), (1, 'flip')))
     swaps = swap_tasks({'denoise': one, 'flip': other}, PHOTOS)
     torch.testing.assert_close(swaps['written']['denoise', 'flip'], torch.stack(restore(other, swaps['inputs']['denoise'], 'flip')))

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from lm4lv.generation import restore
-from lm4lv.tiles import Tiles, Whole, count_tiles, cut, in_tiles, restore_large, restore_pictures, tile_starts
+from lm4lv.model.generation import restore
+from lm4lv.app.tiles import Tiles, Whole, count_tiles, cut, in_tiles, restore_large, restore_pictures, tile_starts
 
 def field(*shape): return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 

@@ -2,13 +2,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.degradations import Pairs, make_pairs
-from lm4lv.llm import load_llm
-from lm4lv.loop import FitConfig
-from lm4lv.storage import checkpoints
-from lm4lv.mae import MAEConfig
-from lm4lv.model import LM4LV
-from lm4lv.training import PairBatches, TrainConfig, build, describe, set_values, train, training_data
+from lm4lv.core.io import checkpoints
+from lm4lv.core.loop import FitConfig
+from lm4lv.images.degradations import Pairs, make_pairs
+from lm4lv.vision.mae_training import MAEConfig
+from lm4lv.llm.frozen import load_llm
+from lm4lv.model.next_element import LM4LV
+from lm4lv.training.trainer import PairBatches, TrainConfig, build, describe, set_values, train, training_data
 
 # settings
 
@@ -221,7 +221,7 @@ def test_lora_changes_what_a_prefix_means_so_it_is_run_for_each_batch_and_learns
 
 def test_lora_where_it_finds_nothing_is_one_clear_error(tokenizer):
     pytest.importorskip('peft')
-    from lm4lv.llm import FrozenLLM, LLMError
+    from lm4lv.llm.frozen import FrozenLLM, LLMError
     from families import tiny_llm
     with pytest.raises(LLMError, match='q_proj'): FrozenLLM(tiny_llm('gpt2', tokenizer), tokenizer, 'tiny').add_lora()
 
@@ -271,7 +271,7 @@ def test_watching_draws_and_changes_nothing(settings, monkeypatch):
     shown = []
     import IPython.display
     monkeypatch.setattr(IPython.display, 'display', lambda figure, display_id: shown.append(figure))
-    from lm4lv.training import Watch
+    from lm4lv.training.trainer import Watch
     plain = train(settings(3), progress=False)[0]
     watch = Watch(torch.rand(2, 3, 16, 16), 'denoise', every=2)
     watched = train(settings(3), on_log=watch, progress=False)[0]

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 from transformers import ViTConfig, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel, ViTModel
-from lm4lv.mae import MAEConfig, evaluate_mae, measure_features, new_mae, pca_init, sincos_positions, train_mae
-from lm4lv.loop import FitConfig
-from lm4lv.photos import crop
-from lm4lv.vision import IMAGENET_MEAN, IMAGENET_STD, MAE, VisionModule
+from lm4lv.core.loop import FitConfig
+from lm4lv.images.photos import crop
+from lm4lv.vision.mae import IMAGENET_MEAN, IMAGENET_STD, MAE, VisionModule, new_mae, sincos_positions
+from lm4lv.vision.mae_training import MAEConfig, evaluate_mae, measure_features, pca_init, train_mae
 
 CLOSE = dict(atol=1e-5, rtol=1e-5)
 SHAPE = dict(image_size=24, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
@@ -202,8 +202,8 @@ def test_what_transformers_saved_is_fine_tuned_at_its_own_size(tmp_path, theirs)
     assert ViTMAEForPreTraining.from_pretrained(tmp_path/'mine').config.hidden_size == 32
 
 def test_the_perceptual_loss_adds_its_distance_and_reaches_the_decoder(folder):
-    from lm4lv.mae import Objective
-    from lm4lv.perception import lite_distance
+    from lm4lv.vision.mae_training import Objective
+    from lm4lv.images.perceptual import lite_distance
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     mae = MAE.from_pretrained(folder)
     plain, _ = Objective(mae, small(stage='decoder'))(images)
@@ -216,7 +216,7 @@ def test_the_perceptual_loss_adds_its_distance_and_reaches_the_decoder(folder):
 
 def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder, monkeypatch):
     import sys, lm4lv.perception as perception
-    from lm4lv.metrics import MetricUnavailable
+    from lm4lv.images.metrics import MetricUnavailable
     perception.lite_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     with pytest.raises(MetricUnavailable, match='perception'): train_mae(small(stage='decoder', init=folder, perceptual=.1), progress=False)

@@ -3,11 +3,12 @@ import json, sys
 import pytest
 import torch
 from PIL import Image
-from lm4lv.loop import FitConfig
-from lm4lv.model import LM4LV, CheckpointError
-from lm4lv.training import TrainConfig, build, train
-from lm4lv.vision import VisionModule, load_eye
-from lm4lv.vision_zoo import BEiTEye, SmallVQ, VQEye, beit_eye, finished, some_photos, train_beit, train_decoder, train_vq
+from lm4lv.core.loop import FitConfig
+from lm4lv.vision.loading import load_eye
+from lm4lv.vision.mae import VisionModule
+from lm4lv.vision.vq_beit import BEiTEye, SmallVQ, VQEye, beit_eye, finished, some_photos, train_beit, train_decoder, train_vq
+from lm4lv.model.next_element import LM4LV, CheckpointError
+from lm4lv.training.trainer import TrainConfig, build, train
 from families import write_llm
 
 SHORT = FitConfig(steps=12, batch=8, lr=2e-3, warmup=1, log_every=1)

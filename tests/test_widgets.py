@@ -2,15 +2,14 @@ import json, os, subprocess, sys
 import xml.etree.ElementTree as xml
 from pathlib import Path
 import pytest
+from conftest import CHAPTERS
 import torch
 from PIL import Image, ImageChops
 pytest.importorskip('anywidget')
-from lm4lv.degradations import TASKS, make_pairs
-from lm4lv.inspection import attention, matrices, read_trail
-from lm4lv.photos import to_tensor
-from lm4lv.widgets import (MAPS, STRENGTHS, AdapterExplorer, Control, Explorer, MatrixView, answer_time, attention_explorer, bars_svg,
-                           degradation_playground, framed, generation_player, in_a_row, lines_svg, look, painted, spectrum_explorer, spoil,
-                           task_token_explorer, unfinished)
+from lm4lv.images.degradations import TASKS, make_pairs
+from lm4lv.images.photos import to_tensor
+from lm4lv.evaluation.adapter_weights import attention, matrices, read_trail
+from lm4lv.evaluation.widgets import MAPS, STRENGTHS, AdapterExplorer, Control, Explorer, MatrixView, answer_time, attention_explorer, bars_svg, degradation_playground, framed, generation_player, in_a_row, lines_svg, look, painted, spectrum_explorer, spoil, task_token_explorer, unfinished
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEW = 'application/vnd.jupyter.widget-view+json'
@@ -86,7 +85,7 @@ def test_a_matrix_of_any_shape_is_sent_whole():
     assert torch.equal(torch.frombuffer(bytearray(view.data), dtype=torch.float32).view(576, 384), large.half().float())
 
 def test_without_anywidget_the_extra_is_named():
-    code = "import sys; sys.modules['anywidget'] = None; import lm4lv.widgets"
+    code = "import sys; sys.modules['anywidget'] = None; import lm4lv.evaluation.widgets"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert done.returncode and 'lm4lv[widgets]' in done.stderr
 
@@ -167,10 +166,10 @@ def test_answer_times_are_measured_and_leave_all_as_it_was():
 
 # what is committed
 
-@pytest.mark.parametrize('chapter', ['11_weights', '11a_widgets'])
+@pytest.mark.parametrize('chapter', ['12_adapter_weights', '12a_widgets'])
 def test_committed_outputs_are_still_pictures(chapter):
     # a view without its kernel shows an error; run the chapter with LM4LV_STILL=1 and --ExecutePreprocessor.store_widget_state=False
-    notebook = json.loads((ROOT/'nbs'/f'{chapter}.ipynb').read_text())
+    notebook = json.loads((CHAPTERS[chapter]).read_text())
     kinds = [set(o.get('data', {})) for c in notebook['cells'] for o in c.get('outputs', [])]
     assert 'widgets' not in notebook['metadata'] and not any(VIEW in k for k in kinds)
     assert sum(bool(k & {'image/png', 'image/svg+xml'}) for k in kinds) >= 6
