@@ -101,7 +101,7 @@ def restore(
     models = _load(checkpoint)
     model, alone, messages = models[task], len(paths) == 1 and paths[0].is_file(), []
     with tqdm(unit='tile', disable=None, delay=1) as bar:
-        outcome = restore_files(paths, out, task, model.vision.image_size, lambda tiles: restore(model, tiles, task, part=len(tiles)),
+        outcome = restore_files(paths, out, task, model.vision.image_size, lambda tiles: restore(model, tiles, task, batch_size=len(tiles)),
                                 whole, overlap, size, overwrite, skip_existing, batch,
                                 on_total=bar.reset, on_tiles=bar.update,
                                 on_message=messages.append if alone else lambda text: bar.write(text, file=sys.stderr))
@@ -174,8 +174,8 @@ def train(
     save: Path = typer.Option('runs/lm4lv', help='Folder for what is trained; checkpoints go beside it and a stopped run resumes.'),
     preset: Optional[str] = typer.Option(None, help='Start from named settings: laptop-, colab- or paper- and a task.'),
     dry_run: bool = typer.Option(False, '--dry-run', help='Say what the run would cost, and stop.'),
-    card: str = typer.Option('a100', help='For --dry-run: laptop, t4, rtx4090, a100 or h100.'),
-    cards: int = typer.Option(1, help='For --dry-run: how many.'),
+    gpu: str = typer.Option('a100', help='For --dry-run: laptop, t4, rtx4090, a100 or h100.'),
+    gpus: int = typer.Option(1, help='For --dry-run: how many.'),
 ):
     """Train adapters and task tokens; the language model and the eye stay frozen.
 
@@ -187,7 +187,7 @@ def train(
     if images: config.images = images
     set_values(config, values or [])
     if dry_run:
-        for key, value in presets.plan(config, card, cards).rows(): typer.echo(f'{key:22}{value}')
+        for key, value in presets.plan(config, gpu, gpus).rows(): typer.echo(f'{key:22}{value}')
         return
     if preset: presets.check_room(preset, config, int(os.environ.get('WORLD_SIZE', 1)))
     config.fit.out = config.fit.out or f'{save}-checkpoints'
@@ -203,7 +203,7 @@ def train_mae(
     """Pre-train a MAE (stage=pretrain), or fine-tune a MAE's decoder on whole pictures (stage=decoder init=FOLDER).
 
     init may be any ViTMAEForPreTraining checkpoint, in a folder or on the hub; perceptual=0.3 adds a perceptual loss,
-    parts=encoder,decoder trains both. Example: lm4lv train-mae --images photos stage=pretrain steps=1000 --save runs/mae
+    trainable=encoder,decoder trains both. Example: lm4lv train-mae --images photos stage=pretrain steps=1000 --save runs/mae
     """
     from lm4lv.vision.mae_training import MAEConfig, train_mae
     from lm4lv.training.trainer import set_values

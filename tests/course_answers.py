@@ -47,8 +47,8 @@ WRONG = {
         ('leaks', 'range(len(tokens))', 'range(1)', 'leaks_check', 'only the last guess'),
     ],
     '5_generation': [
-        ('slow', 'model.adapters.enter(tokens[-1])[:, None]', 'vectors[:, -1:]', 'slow_check', 'has the first been entered'),
-        ('fast', 'model.adapters.enter(tokens[-1])[:, None]', 'torch.cat([prompt, model.adapters.enter(tokens[-1])[:, None]], 1)', 'fast_check', 'must not be run again'),
+        ('slow', 'model.adapters.to_llm(tokens[-1])[:, None]', 'vectors[:, -1:]', 'slow_check', 'has the first been entered'),
+        ('fast', 'model.adapters.to_llm(tokens[-1])[:, None]', 'torch.cat([prompt, model.adapters.to_llm(tokens[-1])[:, None]], 1)', 'fast_check', 'must not be run again'),
         ('fast', 'if len(tokens) < N: hidden', 'hidden', 'fast_check', 'need not go in again'),
         ('difference', '.abs().max()', '.max()', 'difference_check', 'take the absolute value'),
         ('difference', '.abs().max()', '.abs().mean()', 'difference_check', 'A mean would hide it'),

@@ -14,11 +14,11 @@ from lm4lv.model.generation import restore
 from lm4lv.model.next_element import tiny_model
 from lm4lv.training.trainer import TrainConfig, training_data
 from lm4lv.ablations import comparisons; from lm4lv.training import trainer as training
-from lm4lv.ablations.comparisons import build_variant, compared, curves, find_variants, interval, read_results, record, reference, run_series, run_variant, settings_of, sheet, strip, table
+from lm4lv.ablations.comparisons import build_variant, compared, plot_curves, find_variants, interval, read_results, record, reference, run_series, run_variant, settings_of, plot_rows, strip, table
 from lm4lv.ablations.experts import EXPERTS, matched, mlp, size, transformer
 from lm4lv.ablations.heads import HEADS, Mixture, Skip, with_head
-from lm4lv.ablations.language_model import SENTENCES, Parallel, Together, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
-from lm4lv.ablations.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, forest, gain, halfway, judge, nearer, numbers, page
+from lm4lv.ablations.language_model import SENTENCES, Parallel, Bidirectional, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
+from lm4lv.ablations.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, plot_forest, gain, halfway, judge, nearer, numbers, page
 
 @pytest.fixture
 def config(base):
@@ -105,14 +105,14 @@ def test_the_reference_does_not_see_what_comes_later(tiny):
     with torch.no_grad(): assert torch.equal(tiny.llm.hidden(x)[:, :4], tiny.llm.hidden(later)[:, :4])
 
 def test_layers_without_order_or_past_give_the_gradients_of_their_forward(tiny):
-    layers, x = Together(tiny.llm.model.base_model), torch.randn(1, 4, 64, requires_grad=True)
+    layers, x = Bidirectional(tiny.llm.model.base_model), torch.randn(1, 4, 64, requires_grad=True)
     with torch.no_grad(): plain = layers(x)
     torch.testing.assert_close(layers(x).detach(), plain, atol=1e-5, rtol=1e-4)
     layers(x)[:, 0].sum().backward()
     assert x.grad[0, 3].abs().max() > 0
 
 def test_padding_stays_unseen_without_order(tiny):
-    layers, x = Together(tiny.llm.model.base_model), torch.randn(1, 4, 64)
+    layers, x = Bidirectional(tiny.llm.model.base_model), torch.randn(1, 4, 64)
     mask = torch.tensor([[True, True, True, False]])
     with torch.no_grad(): torch.testing.assert_close(layers(x, mask)[:, :3], layers(x[:, :3]), atol=1e-5, rtol=1e-4)
 
@@ -130,7 +130,7 @@ def test_a_parallel_model_is_trained_on_the_squared_error_of_the_target(tiny, ph
     wanted = (model.body(tiny.vision.encode(pairs.input)) - tiny.vision.encode(pairs.target)).square().mean()
     torch.testing.assert_close(loss.total, wanted)
     assert loss.text == 0 and loss.pixel == 0
-    assert model(*model.pair_batch(pairs), pixel=1.).total > loss.total
+    assert model(*model.pair_batch(pairs), pixel_weight=1.).total > loss.total
 
 def test_nothing_in_closed_form_beats_least_squares_on_its_own_samples(config, base):
     settings = config(steps=6)
@@ -148,7 +148,7 @@ def test_nothing_in_closed_form_beats_least_squares_on_its_own_samples(config, b
 
 def test_the_plain_head_is_the_squared_error(): 
     head, x, y = Adapters(6, 10), torch.randn(7, 10), torch.randn(7, 6)
-    torch.testing.assert_close(head.error(x, y), (head.leave(x) - y).square().mean())
+    torch.testing.assert_close(head.error(x, y), (head.to_vision(x) - y).square().mean())
 
 @pytest.mark.parametrize('components', [1, 3])
 def test_the_mixtures_likelihood_is_torchs(components):
@@ -160,16 +160,16 @@ def test_the_mixtures_likelihood_is_torchs(components):
 def test_the_likeliest_mean_is_written_and_samples_scatter_around_means():
     head, hidden = Mixture(2, 4, components=2), torch.randn(1, 4).expand(4000, 4)
     weights, widths, means = head.mixture(hidden[0])
-    torch.testing.assert_close(head.leave(hidden)[0], means[weights.argmax()])
+    torch.testing.assert_close(head.to_vision(hidden)[0], means[weights.argmax()])
     head.sample = True
-    torch.testing.assert_close(head.leave(hidden).mean(0), (weights.exp()[:, None] * means).sum(0), atol=.1, rtol=0)
+    torch.testing.assert_close(head.to_vision(hidden).mean(0), (weights.exp()[:, None] * means).sum(0), atol=.1, rtol=0)
 
 def test_a_mixture_starts_near_least_squares():
     x = torch.randn(500, 10)
     y = x @ torch.randn(10, 6) + .1 * torch.randn(500, 6)
     plain, head = Adapters(6, 10), Mixture(6, 10)
     plain.fit(x, y); head.fit(x, y)
-    assert (head.leave(x) - y).square().mean() < 1.5 * (plain.leave(x) - y).square().mean()
+    assert (head.to_vision(x) - y).square().mean() < 1.5 * (plain.to_vision(x) - y).square().mean()
     _, widths, means = head.mixture(x)
     assert not torch.allclose(means[:, 0], means[:, 1])
 
@@ -218,7 +218,7 @@ def test_experts_are_matched_to_the_model_at_hand(config, name):
 
 # every variant
 
-SMALL = [n for n in all_variants() if n not in ('first-5', 'first-10', 'first-20', 'first-30', 'eye-vq', 'eye-beit', 'transformer')]
+SMALL = [n for n in all_variants() if n not in ('first-5', 'first-10', 'first-20', 'first-30', 'vision-vq', 'vision-beit', 'transformer')]
 
 @pytest.mark.parametrize('name', SMALL)
 def test_every_variant_is_trained_and_measured_and_leaves_the_frozen_frozen(name, config, photos):
@@ -319,7 +319,7 @@ def test_rows_of_one_series_have_their_settings_in_common_whatever_seed_and_task
 def test_settings_that_are_the_usual_ones_are_not_written(config):
     found = settings_of(TrainConfig(llm_dtype='float32'))
     assert found == dict(fit={k: getattr(TrainConfig().fit, k) for k in ('steps', 'batch', 'lr', 'seed')})
-    assert settings_of(TrainConfig(pixel=.5, llm_dtype='float32'), test=3) == dict(found, pixel=.5, test=3)
+    assert settings_of(TrainConfig(pixel_weight=.5, llm_dtype='float32'), test=3) == dict(found, pixel_weight=.5, test=3)
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_the_frozen_models_type_is_written_as_what_auto_stands_for(dtype, monkeypatch):
@@ -354,7 +354,7 @@ def test_a_file_that_is_no_results_file_is_left_alone(tmp_path):
 def test_pictures_of_the_first_seed_are_kept(series, tmp_path):
     series('mlp', seeds=2)
     for name in ('input', 'target', 'mlp'): assert Image.open(strip(tmp_path/'rows.json', 'denoise', name)).size == (4 * 16, 16)
-    assert len(sheet(tmp_path/'rows.json', ['mlp', 'not-there']).axes) == 3
+    assert len(plot_rows(tmp_path/'rows.json', ['mlp', 'not-there']).axes) == 3
 
 # reports
 
@@ -386,7 +386,7 @@ def test_a_table_says_its_budget():
 def test_curves_of_rows_with_and_without_points():
     rows = rows_of(a=(1.,), b=(2.,))
     rows[0]['curve'] = [dict(samples=1, psnr=1.), dict(samples=2, psnr=2.)]
-    assert len(curves(rows, ['a', 'b']).get_lines()) == 2
+    assert len(plot_curves(rows, ['a', 'b']).get_lines()) == 2
 
 def test_unknown_names_are_named():
     for names in ('nope', 'lm4lv,nope', '', ','):
@@ -469,7 +469,7 @@ def test_the_papers_own_numbers_would_hold():
 def test_the_page_has_a_line_for_each_claim():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.))
     assert len(page(CLAIMS, rows).splitlines()) == len(CLAIMS) + 2
-    assert len(forest(CLAIMS, rows).axes[0].get_yticks()) == sum(bool(numbers(c, rows)[0]) for c in CLAIMS)
+    assert len(plot_forest(CLAIMS, rows).axes[0].get_yticks()) == sum(bool(numbers(c, rows)[0]) for c in CLAIMS)
 
 # the command
 
@@ -487,7 +487,7 @@ def test_the_command_writes_rows_and_prints_a_table(command, base, tmp_path):
     assert ', seed' not in command(*arguments).stderr # nothing is made twice
 
 @pytest.mark.parametrize('arguments,words', [
-    (['nope'], ("no ablation 'nope'", 'random-llm', 'eye-beit')), (['mlp', 'stepz=3'], ("'stepz=3'", 'steps')),
+    (['nope'], ("no ablation 'nope'", 'random-llm', 'vision-beit')), (['mlp', 'stepz=3'], ("'stepz=3'", 'steps')),
     (['mlp', 'tasks=denoise,flip'], ('one task',)), (['mlp', 'seed=3'], ('--seeds',)), (['mlp', 'tasks=dehaze'], ('dehaze', 'denoise'))])
 def test_what_cannot_be_done_is_one_line(command, arguments, words):
     done = command(*arguments)

@@ -2,7 +2,7 @@ import json
 import pytest
 import torch
 from scipy import ndimage
-from lm4lv.images.degradations import TASKS, draw, filter_each, gaussian_kernel, get_task, make_pairs, streak_kernel
+from lm4lv.images.degradations import TASKS, filter_each, gaussian_kernel, get_task, make_pairs, sample_params, streak_kernel
 
 def field(seed=0, shape=(4, 3, 32, 32)): return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -72,7 +72,7 @@ RANGES = dict(denoise=dict(sigma=(0, 50 / 255)), deblur=dict(window={1, 3, 5, 7}
 
 @pytest.mark.parametrize('task', TASKS)
 def test_what_is_drawn_fills_the_range_of_the_paper(task):
-    drawn = [draw(task, seed) for seed in range(2000)]
+    drawn = [sample_params(task, seed) for seed in range(2000)]
     assert all(set(d) == {'task', 'seed', *RANGES[task]} for d in drawn)
     for key, allowed in RANGES[task].items():
         values = [d[key] for d in drawn]

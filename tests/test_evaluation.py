@@ -7,7 +7,7 @@ from lm4lv.core.io import write_json
 from lm4lv.images.classical import CLASSICAL, classical
 from lm4lv.images.degradations import make_pairs
 from lm4lv.images.metrics import psnr
-from lm4lv.evaluation.restoration import ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, figure_3, gains, perceptual, summary, table
+from lm4lv.evaluation.restoration import ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, plot_figure_3, gains, perceptual, summary, table
 
 @pytest.fixture
 def folder(tmp_path):
@@ -151,7 +151,7 @@ def test_lpips_is_measured_where_it_can_be_and_else_says_why(tiny, folder, monke
 
 def test_figure_3_has_a_line_for_each_task(tiny, folder):
     _, shown = evaluate(tiny, str(folder), count=3, free=0)
-    figure = figure_3(shown, photographs=2)
+    figure = plot_figure_3(shown, photographs=2)
     assert len(figure.axes) == 2 * 2 * 5 and {a.get_ylabel() for a in figure.axes} == {'', 'denoise', 'flip'}
     assert [a.get_title() for a in figure.axes][:10] == 2 * ['input', 'classical', 'MAE-r', 'LM4LV', 'target'] and not any(a.get_title() for a in figure.axes[10:])
 

@@ -1,7 +1,7 @@
 import json
 import pytest
 from families import write_llm
-from lm4lv.ablations.vision_trials import add_trial, eyes_table, main, read_trial, run_trial
+from lm4lv.ablations.vision_trials import add_trial, trials_table, main, read_trial, run_trial
 
 ROW = dict(name='a', image_size=32, patch_size=8, width=192, depth=4, tokens=17, objective='l1', pretrain_samples=1, decoder_samples=2,
            seconds=3., reconstruction_psnr=30., ssim=.9)
@@ -35,7 +35,7 @@ def test_other_keys_of_the_file_are_kept(tmp_path):
 
 def test_a_table_has_a_row_for_each_trial_measured_or_not():
     full = dict(ROW, name='b', adapter_samples=16, adapter_seconds=5., degraded_psnr=22., mae_r_psnr=21., lm4lv_psnr=20.5, n=8)
-    lines = eyes_table([ROW, full]).splitlines()
+    lines = trials_table([ROW, full]).splitlines()
     assert len(lines) == 4 and len({line.count('|') for line in lines}) == 1 and '20.50' in lines[3] and lines[2].startswith('| a ')
 
 def test_a_trial_trains_measures_records_and_resumes(tmp_path, tokenizer):
@@ -54,7 +54,7 @@ def test_an_eye_may_be_judged_alone_from_a_start_at_random(tmp_path):
     settings = ['name=alone', f'out={tmp_path}', 'pretrain_seconds=0.2', 'decoder_seconds=0.2', 'adapter_seconds=0', 'count=6', 'crops=1', 'eye.image_size=16',
                 'eye.width=16', 'eye.heads=2', 'eye.layers=1', 'eye.decoder_width=16', 'eye.decoder_layers=1', 'eye.batch=4', 'pretrain.pca=false']
     row = run_trial(read_trial(settings), tmp_path/'eyes.json', progress=False)
-    assert row['n'] == 6 and 'adapter_samples' not in row and 'random start' in row['objective'] and 'random start' in eyes_table([row])
+    assert row['n'] == 6 and 'adapter_samples' not in row and 'random start' in row['objective'] and 'random start' in trials_table([row])
 
 @pytest.mark.parametrize('arguments', [[], ['name=x'], ['a.json', 'nose=1']])
 def test_a_wrong_command_stops_with_one_line(arguments):

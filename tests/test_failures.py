@@ -5,7 +5,7 @@ from lm4lv.images.degradations import make_pairs
 from lm4lv.images.metrics import psnr
 from lm4lv.images.photos import Photos
 from lm4lv.model.generation import generate
-from lm4lv.evaluation.failures import count_kinds, draw_position_errors, explain, explained, fault_kept, gallery, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
+from lm4lv.evaluation.failures import count_kinds, plot_position_errors, explain, explained, fault_kept, plot_failures, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
 from lm4lv.evaluation.restoration import evaluate, evaluation_seeds
 
 P, S = 8, 32
@@ -98,7 +98,7 @@ def test_the_first_token_has_no_past_to_lean_on(tiny):
 
 def test_positions_are_drawn_for_any_number_of_tasks(tiny):
     errors = position_errors(tiny, torch.rand(4, 3, 16, 16), 'denoise')
-    for n in (1, 5): assert len([a for a in draw_position_errors({f'task {i}': errors for i in range(n)}, torch.tensor([0, 0, 1, 1])).axes if a.lines]) == n
+    for n in (1, 5): assert len([a for a in plot_position_errors({f'task {i}': errors for i in range(n)}, torch.tensor([0, 0, 1, 1])).axes if a.lines]) == n
 
 # the gallery
 
@@ -114,5 +114,5 @@ def test_the_worst_over_all_tasks_come_first(tiny, tmp_path):
     assert [c['psnr'] for c in cases] == values[:3]
     for c in cases: assert torch.equal(c['pictures']['lm4lv'], pictures[c['task']]['lm4lv'][c['index']])
     assert sum(sum(kinds.values()) for kinds in count_kinds(worst(pictures, dict(denoise=8, flip=8), None)).values()) == 8
-    figure = gallery(cases)
+    figure = plot_failures(cases)
     assert len(figure.axes) == 4 * 3 and cases[0]['task'] in figure.axes[0].get_title()

@@ -2,9 +2,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scipy.linalg import subspace_angles
-from lm4lv.core.io import save_trail
+from lm4lv.core.io import save_snapshot
 from lm4lv.model.generation import restore
-from lm4lv.evaluation.adapter_weights import Attention, adapter_directions, attention, diagonal_share, effective_rank, leading_directions, matrices, nearest_words, norms, overlap, range_angles, read_snapshot, read_trail, shrink, shuffled, spectrum, typical, walk
+from lm4lv.evaluation.adapter_weights import Attention, adapter_directions, attention, diagonal_share, effective_rank, leading_directions, matrices, nearest_words, norms, overlap, range_angles, read_snapshot, read_snapshots, shrink, shuffled, spectrum, typical, walk
 
 @pytest.fixture
 def rng(): return torch.Generator().manual_seed(0)
@@ -16,7 +16,7 @@ def pictures(n): return torch.rand(n, 3, 16, 16, generator=torch.Generator().man
 def test_the_product_is_that_of_entering_and_leaving(tiny):
     features = torch.randn(5, 16)
     a = tiny.adapters
-    through = a.leave(a.enter(features)) - a.leave(a.enter(torch.zeros(1, 16)))
+    through = a.to_vision(a.to_llm(features)) - a.to_vision(a.to_llm(torch.zeros(1, 16)))
     torch.testing.assert_close(through, features @ matrices(tiny.trained_state())['product'].T, atol=1e-5, rtol=1e-4)
 
 def test_the_control_has_the_same_entries_elsewhere(rng):
@@ -32,14 +32,14 @@ def test_the_shares_of_a_scaled_identity_of_noise_and_of_both(rng):
     assert diagonal_share(noise + 200 ** 0.5 * torch.eye(200)) == pytest.approx(0.5, abs=0.05)
 
 def test_the_shipped_adapters_have_a_diagonal_and_their_control_has_none():
-    opened = matrices(read_trail()[50000])
+    opened = matrices(read_snapshots()[50000])
     assert diagonal_share(opened['product']) > 0.1 > 0.02 > diagonal_share(opened['shuffled product'])
 
 # the trail
 
 def test_a_trail_that_training_wrote_is_read_back(tiny, tmp_path):
-    for samples in (16, 0, 8): save_trail(tmp_path, tiny.requires_grad_(True), samples, ('adapters.', 'tasks.'))
-    trail = read_trail(tmp_path/'trail')
+    for samples in (16, 0, 8): save_snapshot(tmp_path, tiny.requires_grad_(True), samples, ('adapters.', 'tasks.'))
+    trail = read_snapshots(tmp_path/'snapshots')
     assert list(trail) == [0, 8, 16] and trail[8].keys() == tiny.trained_state().keys()
     for name, x in tiny.trained_state().items(): assert torch.equal(trail[8][name], x.half().float()), name
 
@@ -55,9 +55,9 @@ def test_a_shrunk_snapshot_is_half_as_large_and_hardly_off(tiny, tmp_path):
 def test_the_shipped_trail_ends_with_the_shipped_weights_and_begins_with_none():
     import json
     from lm4lv.core.io import WEIGHTS
-    trail, card = read_trail(), json.loads((WEIGHTS/'trail'/'card.json').read_text())
+    trail, card = read_snapshots(), json.loads((WEIGHTS/'snapshots'/'training_record.json').read_text())
     assert [s['samples'] for s in card['snapshots']] == list(trail)
-    assert sum(p.stat().st_size for p in (WEIGHTS/'trail').iterdir()) < 2_000_000
+    assert sum(p.stat().st_size for p in (WEIGHTS/'snapshots').iterdir()) < 2_000_000
     for name, x in load_file(WEIGHTS/'lm4lv'/'adapters.safetensors').items():
         torch.testing.assert_close(trail[max(trail)][name], x.float(), atol=x.float().abs().max().item() / 200, rtol=0)
     first = trail[0]['adapters.adapter.weight'] # an orthogonal matrix times a number, as drawn
@@ -65,13 +65,13 @@ def test_the_shipped_trail_ends_with_the_shipped_weights_and_begins_with_none():
     torch.testing.assert_close(gram / gram[0, 0], torch.eye(len(gram)), atol=0.02, rtol=0)
 
 def test_a_folder_without_a_trail_says_how_to_keep_one(tmp_path):
-    with pytest.raises(ValueError, match=f'{tmp_path}.*trail_every'): read_trail(tmp_path)
+    with pytest.raises(ValueError, match=f'{tmp_path}.*snapshot_every'): read_snapshots(tmp_path)
 
 def test_a_damaged_snapshot_and_one_of_something_else_are_named(tmp_path):
     (tmp_path/'samples-00000001.safetensors').write_bytes(b'no tensors')
-    with pytest.raises(ValueError, match='samples-00000001.*cannot be read'): read_trail(tmp_path)
+    with pytest.raises(ValueError, match='samples-00000001.*cannot be read'): read_snapshots(tmp_path)
     save_file({'adapters.adapter.weight': torch.zeros(2, 2)}, tmp_path/'samples-00000001.safetensors')
-    with pytest.raises(ValueError, match='samples-00000001.*deadapter.weight is missing'): read_trail(tmp_path)
+    with pytest.raises(ValueError, match='samples-00000001.*deadapter.weight is missing'): read_snapshots(tmp_path)
 
 # directions
 
@@ -110,7 +110,7 @@ def test_typical_vectors_come_one_from_each_cluster(rng):
 def test_lengths_are_of_what_the_language_model_is_given(tiny):
     found = norms(tiny, pictures(2))
     assert list(found) == ['words', 'visual', '<denoise>', '<flip>']
-    torch.testing.assert_close(found['visual'], tiny.adapters.enter(tiny.vision.encode(pictures(2))).norm(dim=-1).flatten())
+    torch.testing.assert_close(found['visual'], tiny.adapters.to_llm(tiny.vision.encode(pictures(2))).norm(dim=-1).flatten())
 
 def test_walking_nowhere_draws_the_picture_and_a_token_moves_its_patch(tiny):
     photo, direction = pictures(1), adapter_directions(tiny)[0]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from lm4lv.model.next_element import tiny_model
-from lm4lv.evaluation.learning_curves import budgets, doubling, draw_curves, goal, measure_trail, samples_needed
+from lm4lv.evaluation.learning_curves import budgets, doubling, plot_learning_curves, goal, measure_snapshots, samples_needed
 
 def points(*psnrs, first=1000): return [dict(samples=first * 2 ** k, psnr=p, psnr_ci=.1) for k, p in enumerate(psnrs)]
 
@@ -36,7 +36,7 @@ def measured():
     model = tiny_model()
     first = {k: v.clone() for k, v in model.trained_state().items()}
     second = {k: v + .1 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0)) for k, v in first.items()}
-    return model, second, measure_trail(model, {0: first, 64: second}, count=4, seconds=10.)
+    return model, second, measure_snapshots(model, {0: first, 64: second}, count=4, seconds=10.)
 
 def test_a_trail_is_measured_snapshot_by_snapshot(measured):
     model, last, run = measured
@@ -50,7 +50,7 @@ def test_a_trail_is_measured_snapshot_by_snapshot(measured):
 
 def test_a_run_stands_behind_the_one_that_it_went_on_from(measured):
     model, last, run = measured
-    longer = measure_trail(model, {0: last, 96: last}, count=4, seconds=5., behind=run)
+    longer = measure_snapshots(model, {0: last, 96: last}, count=4, seconds=5., behind=run)
     for task, row in longer['tasks'].items():
         assert [(p['samples'], 'settled' in p) for p in row['points']] == [(0, False), (64, True), (160, True)]
         assert row['points'][:2] == run['tasks'][task]['points']
@@ -58,7 +58,7 @@ def test_a_run_stands_behind_the_one_that_it_went_on_from(measured):
 
 def test_a_run_is_not_put_behind_one_that_saw_other_pictures(measured):
     model, last, run = measured
-    with pytest.raises(ValueError, match='behind: measured on other pictures'): measure_trail(model, {64: last}, count=3, behind=run)
+    with pytest.raises(ValueError, match='behind: measured on other pictures'): measure_snapshots(model, {64: last}, count=3, behind=run)
 
 def test_the_table_says_what_it_cannot_know(measured):
     report = dict(runs=dict(short=measured[2]))
@@ -66,4 +66,4 @@ def test_the_table_says_what_it_cannot_know(measured):
     assert text.count('\n') == 3 and 'nan' not in text and text.count('|  |  |') == 2, 'one point makes no line'
     rising = dict(tasks=dict(denoise=dict(degraded=20., mae_r=20., ceiling=40., goal=26.81, points=points(20., 21., 22.))), seconds=4000)
     assert '+1.00 ± 0.00' in (line := budgets(dict(runs=dict(a=rising)))) and f'{4000 * 2 ** 4.81:,.0f}, 31.2 h' in line
-    draw_curves(report)
+    plot_learning_curves(report)

@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.core.io import checkpoints, load_checkpoint, save_checkpoint, save_trail, write_json
+from lm4lv.core.io import checkpoints, load_checkpoint, save_checkpoint, save_snapshot, write_json
 from lm4lv.core.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
 from loop_child import Numbers, loss_fn, network, run
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, mon
 
 @pytest.mark.skipif(os.name == 'nt', reason='no such permissions')
 def test_others_may_read_what_they_may_read_of_any_other_file(tmp_path):
-    run('plain', config(steps=5, trail_every=5, out=str(tmp_path/'run')))
+    run('plain', config(steps=5, snapshot_every=5, out=str(tmp_path/'run')))
     (tmp_path/'plain').write_text('')
     written = [p for p in (tmp_path/'run').rglob('*') if p.is_file()]
     assert len(written) == 4 and {p.stat().st_mode for p in written} == {(tmp_path/'plain').stat().st_mode}
@@ -330,14 +330,14 @@ def test_tensorboard_gets_every_entry_of_the_log(tmp_path):
 
 # the trail
 
-def trail(out): return sorted((out/'trail').glob('*'))
+def trail(out): return sorted((out/'snapshots').glob('*'))
 
 def test_no_trail_is_kept_unless_asked_for(tmp_path):
     run('plain', config(out=str(tmp_path)))
-    assert not (tmp_path/'trail').exists()
+    assert not (tmp_path/'snapshots').exists()
 
 def test_the_trail_holds_the_start_each_so_many_steps_and_the_end(tmp_path):
-    model, _ = run('plain', config(steps=25, trail_every=10, out=str(tmp_path)))
+    model, _ = run('plain', config(steps=25, snapshot_every=10, out=str(tmp_path)))
     assert [p.name for p in trail(tmp_path)] == [f'samples-{8 * s:08d}.safetensors' for s in (0, 10, 20, 25)]
     first, last = load_file(trail(tmp_path)[0]), load_file(trail(tmp_path)[-1])
     for held, network_ in ((first, network('plain')), (last, model)):
@@ -345,7 +345,7 @@ def test_the_trail_holds_the_start_each_so_many_steps_and_the_end(tmp_path):
 
 @pytest.mark.parametrize('every', [3, 10])
 def test_a_stopped_run_leaves_the_same_trail_and_ends_with_the_same_bits(tmp_path, every):
-    whole, stopped = (config(trail_every=every, out=str(tmp_path/n)) for n in ('whole', 'stopped'))
+    whole, stopped = (config(snapshot_every=every, out=str(tmp_path/n)) for n in ('whole', 'stopped'))
     a, _ = run('dropout', whole)
     run_until('dropout', stopped, 15)
     b, _ = run('dropout', stopped)
@@ -354,28 +354,28 @@ def test_a_stopped_run_leaves_the_same_trail_and_ends_with_the_same_bits(tmp_pat
     for one, other in zip(trail(tmp_path/'whole'), trail(tmp_path/'stopped')): assert one.read_bytes() == other.read_bytes()
 
 def test_only_the_named_weights_go_into_the_trail(tmp_path):
-    run('plain', config(steps=5, trail_every=5, out=str(tmp_path)), trail=('0.', '2.b'))
+    run('plain', config(steps=5, snapshot_every=5, out=str(tmp_path)), trail=('0.', '2.b'))
     assert set(load_file(trail(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
 
 def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     from lm4lv.core import io as storage
-    save_trail(tmp_path, network('plain'), 8)
+    save_snapshot(tmp_path, network('plain'), 8)
     before = trail(tmp_path)[0].read_bytes()
     def full(*args, **kwargs): raise OSError('no space left on device')
     monkeypatch.setattr(storage.os, 'replace', full)
     for samples in (8, 16):
-        with pytest.raises(OSError, match=f'samples-{samples:08d}.*no space.*trail_every=0'): save_trail(tmp_path, network('plain'), samples)
+        with pytest.raises(OSError, match=f'samples-{samples:08d}.*no space.*snapshot_every=0'): save_snapshot(tmp_path, network('plain'), samples)
     assert [p.read_bytes() for p in trail(tmp_path)] == [before]
 
 def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path):
-    save_trail(tmp_path, network('plain'), 0)
-    (tmp_path/'trail'/'.samples-00000004.safetensors.1').write_bytes(b'half')
+    save_snapshot(tmp_path, network('plain'), 0)
+    (tmp_path/'snapshots'/'.samples-00000004.safetensors.1').write_bytes(b'half')
     run('plain', config(steps=5, out=str(tmp_path)))
     assert [p.name for p in trail(tmp_path)] == ['samples-00000000.safetensors']
 
 def test_a_trail_that_cannot_be_is_refused_before_training():
-    with pytest.raises(ValueError, match='trail_every=-1'): run('plain', config(trail_every=-1))
-    with pytest.raises(ValueError, match='trail_every.*out'): run('plain', config(trail_every=5))
+    with pytest.raises(ValueError, match='snapshot_every=-1'): run('plain', config(snapshot_every=-1))
+    with pytest.raises(ValueError, match='snapshot_every.*out'): run('plain', config(snapshot_every=5))
 # a budget of seconds
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 import pytest
 import torch
 from lm4lv.llm.frozen import FrozenLLM
-from lm4lv.llm.llama import Cache, Layers
-from lm4lv.llm.lora import Beside, LoraLayers, change
+from lm4lv.llm.llama import Cache, LlamaDecoder
+from lm4lv.llm.lora import LoraLinear, LoraDecoder, lora_delta
 from families import tiny_llm
 
 pytest.importorskip('peft')
@@ -24,8 +24,8 @@ def theirs(llm, vectors, **more): return llm.model.model(inputs_embeds=vectors, 
 @pytest.mark.parametrize('targets', [ATTENTION, MLP, ATTENTION + MLP, ('v_proj',), ('down_proj',), ('gate_proj', 'k_proj')])
 def test_whatever_lora_stands_beside_the_numbers_are_pefts(tokenizer, vectors, targets):
     llm = make(tokenizer, targets)
-    assert llm.fast and isinstance(llm.layers, LoraLayers)
-    with torch.no_grad(): found, bare = llm.hidden(vectors), Layers.__call__(FrozenLLM(tiny_llm('llama', tokenizer), tokenizer).layers, vectors)
+    assert llm.fast and isinstance(llm.layers, LoraDecoder)
+    with torch.no_grad(): found, bare = llm.hidden(vectors), LlamaDecoder.__call__(FrozenLLM(tiny_llm('llama', tokenizer), tokenizer).layers, vectors)
     torch.testing.assert_close(found, theirs(llm, vectors), atol=1e-4, rtol=1e-4)
     assert (found - bare).abs().max() > 1e-2
 
@@ -63,12 +63,12 @@ def test_bfloat16_with_float32_beside_it_is_near_peft(tokenizer, vectors):
     assert torch.nn.functional.cosine_similarity(ours.float().flatten(), other.float().flatten(), dim=0) > .999
 
 def test_a_plain_matrix_is_changed_by_nothing():
-    assert not change(torch.nn.Linear(4, 6), torch.randn(2, 3, 4)).any()
+    assert not lora_delta(torch.nn.Linear(4, 6), torch.randn(2, 3, 4)).any()
 
 def test_matrices_without_lora_are_plain_products(tokenizer):
     layers = make(tokenizer, ('o_proj',)).layers
     layers.join()
-    assert [isinstance(p, Beside) for p in layers.joined[0]] == [False, True, False, False]
+    assert [isinstance(p, LoraLinear) for p in layers.joined[0]] == [False, True, False, False]
 
 @pytest.mark.parametrize('kind', ['dora', 'two', 'merged', 'off'])
 def test_other_kinds_of_lora_run_through_transformers(tokenizer, vectors, kind):
@@ -82,7 +82,7 @@ def test_other_kinds_of_lora_run_through_transformers(tokenizer, vectors, kind):
             if kind == 'two': module.set_adapter(['default', 'second'])
             if kind == 'merged': module.merge()
             if kind == 'off': module.enable_adapters(False)
-    assert not LoraLayers.fits(llm.model.model) and not llm.fast
+    assert not LoraDecoder.fits(llm.model.model) and not llm.fast
     with torch.no_grad(): torch.testing.assert_close(llm.hidden(vectors), theirs(llm, vectors))
 
 def test_the_first_layers_keep_their_lora_and_one_pass_without_order_refuses_it(tokenizer, vectors):

@@ -105,8 +105,8 @@ def test_two_pictures_in_one_answer_equal_the_plain_algorithm(tiny, images, monk
     batch = tiny.compile([SHORT], generate=True)
     vectors = tiny.embed(batch, tiny.vision.encode(images[:1]))
     for _, kind, value in script.calls[:-1]:
-        if kind == 'visual': torch.testing.assert_close(value, tiny.adapters.leave(tiny.llm.hidden(vectors)[0, -1]), **CLOSE)
-        step = tiny.adapters.enter(value) if kind == 'visual' else tiny.llm.embed(torch.tensor(value))
+        if kind == 'visual': torch.testing.assert_close(value, tiny.adapters.to_vision(tiny.llm.hidden(vectors)[0, -1]), **CLOSE)
+        step = tiny.adapters.to_llm(value) if kind == 'visual' else tiny.llm.embed(torch.tensor(value))
         vectors = torch.cat([vectors, step.detach()[None, None]], 1)
 
 def test_an_answer_ends_behind_max_pictures(tiny, images, monkeypatch):
@@ -154,7 +154,7 @@ def test_the_visual_loss_is_zero_for_features_that_are_written_exactly(tiny, ima
     batch = tiny.compile([restoration('denoise')])
     loss = tiny(batch, images[:2])
     hidden = tiny.llm.hidden(tiny.embed(batch, tiny.vision.encode(images[:2])))
-    guess = tiny.adapters.leave(hidden.flatten(0, 1)[batch.visual_from])
+    guess = tiny.adapters.to_vision(hidden.flatten(0, 1)[batch.visual_from])
     target = tiny.vision.encode(images[1:2])[0]
     torch.testing.assert_close(loss.visual, (guess - target).pow(2).mean(), **CLOSE)
 

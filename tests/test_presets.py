@@ -44,7 +44,7 @@ def test_memory_and_hours_follow_batch_and_cards():
 def test_lora_is_planned_with_its_parameters():
     pytest.importorskip('peft')
     config = preset('paper-denoise')
-    config.parts = (*config.parts, 'lora')
+    config.trainable = (*config.trainable, 'lora')
     assert plan(config, 'a100', 4).trained - plan(preset('paper-denoise'), 'a100', 4).trained == 32 * 4 * 32 * 2 * 4096
 
 def test_an_unknown_card_is_an_error_that_lists_the_known():

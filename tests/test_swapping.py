@@ -4,7 +4,7 @@ from lm4lv.images.degradations import get_task, make_pairs
 from lm4lv.images.metrics import psnr
 from lm4lv.model.generation import restore
 from lm4lv.evaluation.restoration import evaluation_seeds
-from lm4lv.evaluation.task_tokens import draw_matrices, draw_swaps, swap_matrices, swap_tasks
+from lm4lv.evaluation.task_tokens import plot_swap_matrices, plot_swaps, swap_matrices, swap_tasks
 
 PHOTOS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -47,5 +47,5 @@ def test_unknown_tasks_are_named(tiny):
 
 def test_figures_show_every_pair(tiny):
     swaps = swap_tasks(tiny, PHOTOS, inputs=['denoise', 'flip', 'derain'])
-    assert len(draw_swaps(swaps, 1).axes) == 3 * 4
-    assert sum(len(a.texts) for a in draw_matrices(swaps).axes) == 3 * 3 * 2
+    assert len(plot_swaps(swaps, 1).axes) == 3 * 4
+    assert sum(len(a.texts) for a in plot_swap_matrices(swaps).axes) == 3 * 3 * 2

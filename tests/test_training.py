@@ -91,7 +91,7 @@ def test_training_changes_adapters_and_task_tokens_only(settings, base):
 
 def test_a_trained_model_is_saved_with_a_card_and_loads(settings, base, tmp_path):
     model, log = train(settings(), tmp_path/'save', progress=False)
-    card = json.loads((tmp_path/'save'/'card.json').read_text())
+    card = json.loads((tmp_path/'save'/'training_record.json').read_text())
     assert card['samples'] == 12 and card['settings']['fit']['lr'] == 1e-2 and card['log'] == log
     again = LM4LV.from_pretrained(tmp_path/'save')
     assert all(torch.equal(a, b) for a, b in zip(model.trained_state().values(), again.trained_state().values()))
@@ -106,10 +106,10 @@ def test_a_stopped_training_ends_with_the_same_bits(settings, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.trained_state().values(), again.trained_state().values()))
 
 def test_the_trail_holds_adapters_and_task_tokens_and_nothing_else(settings, tmp_path):
-    config = settings(parts=('adapter', 'deadapter', 'task_tokens', 'encoder'))
-    config.fit.out, config.fit.trail_every = str(tmp_path), config.fit.steps
+    config = settings(trainable=('adapter', 'deadapter', 'task_tokens', 'encoder'))
+    config.fit.out, config.fit.snapshot_every = str(tmp_path), config.fit.steps
     model, _ = train(config, progress=False)
-    first, last = (load_file(p) for p in sorted((tmp_path/'trail').iterdir()))
+    first, last = (load_file(p) for p in sorted((tmp_path/'snapshots').iterdir()))
     assert set(first) == set(last) == {k for k in model.trained_state()}
     assert all(torch.equal(last[k], v.half()) for k, v in model.trained_state().items())
     assert any(not torch.equal(first[k], last[k]) for k in last)
@@ -166,24 +166,24 @@ def changed(model, start):
 
 @pytest.mark.parametrize('part,prefix', [('adapter', 'adapters.adapter.'), ('deadapter', 'adapters.deadapter.'), ('task_tokens', 'tasks.'), ('encoder', 'vision.model.vit.')])
 def test_only_the_part_that_is_named_is_trained(settings, part, prefix):
-    model, _ = train(settings(parts=(part,), warm_start=0), progress=False)
+    model, _ = train(settings(trainable=(part,), warm_start=0), progress=False)
     found = changed(model, build(settings(warm_start=0)))
     assert found and all(name.startswith(prefix) for name in found)
 
 def test_the_decoder_is_trained_by_a_loss_on_pixels(settings):
-    model, log = train(settings(parts=('decoder',), pixel=1.0, warm_start=0), progress=False)
+    model, log = train(settings(trainable=('decoder',), pixel_weight=1.0, warm_start=0), progress=False)
     found = changed(model, build(settings(warm_start=0)))
     assert found and all(name.startswith('vision.model.decoder.') for name in found) and 'pixel' in log[0]
 
 def test_a_decoder_that_no_loss_reaches_is_refused(settings):
-    with pytest.raises(ValueError, match='pixel=1'): build(settings(parts=('decoder',)))
+    with pytest.raises(ValueError, match='pixel_weight=1'): build(settings(trainable=('decoder',)))
 
 @pytest.mark.parametrize('parts', [('adapters',), ()])
 def test_an_unknown_part_is_an_error_that_lists_the_known(settings, parts):
     with pytest.raises(ValueError, match='deadapter'): build(settings(parts=parts))
 
 def test_an_eye_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
-    model, _ = train(settings(parts=('adapter', 'deadapter', 'task_tokens', 'encoder'), warm_start=0), tmp_path/'a', progress=False)
+    model, _ = train(settings(trainable=('adapter', 'deadapter', 'task_tokens', 'encoder'), warm_start=0), tmp_path/'a', progress=False)
     again = LM4LV.from_pretrained(tmp_path/'a')
     x = torch.rand(1, 3, 16, 16)
     assert torch.equal(model.vision.encode(x), again.vision.encode(x))
@@ -191,7 +191,7 @@ def test_an_eye_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
 def test_lora_is_trained_saved_and_loaded_and_the_model_beneath_stays(settings, base, tmp_path):
     pytest.importorskip('peft')
     before = load_llm(base/'llm').fingerprint()
-    config = lambda **more: settings(parts=('adapter', 'deadapter', 'task_tokens', 'lora'), lora_rank=2, **more)
+    config = lambda **more: settings(trainable=('adapter', 'deadapter', 'task_tokens', 'lora'), lora_rank=2, **more)
     model, _ = train(config(), tmp_path/'a', progress=False)
     assert model.llm.fingerprint() == before and model.llm.fast
     lora = {k: v for k, v in model.trained_state().items() if 'lora_B' in k}
@@ -204,7 +204,7 @@ def test_lora_is_trained_saved_and_loaded_and_the_model_beneath_stays(settings, 
 
 def test_lora_changes_what_a_prefix_means_so_it_is_run_for_each_batch_and_learns_there_too(settings):
     pytest.importorskip('peft')
-    model = build(settings(parts=('lora',), lora_rank=2))
+    model = build(settings(trainable=('lora',), lora_rank=2))
     lora = [p for name, p in model.llm.named_parameters() if 'lora_' in name]
     batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 16, 16), 'denoise'))
     features = model.vision.encode(images)
@@ -226,7 +226,7 @@ def test_lora_where_it_finds_nothing_is_one_clear_error(tokenizer):
     with pytest.raises(LLMError, match='q_proj'): FrozenLLM(tiny_llm('gpt2', tokenizer), tokenizer, 'tiny').add_lora()
 
 def test_features_that_are_aimed_at_do_not_move_towards_the_guess(settings):
-    model = build(settings(parts=('encoder',), warm_start=0))
+    model = build(settings(trainable=('encoder',), warm_start=0))
     batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 16, 16), 'denoise'))
     target = images[1::2].clone().requires_grad_()
     all_images = images.clone()

@@ -198,20 +198,20 @@ def test_what_transformers_saved_is_fine_tuned_at_its_own_size(tmp_path, theirs)
     before = MAE.from_pretrained(tmp_path/'theirs').model.state_dict()
     mae, log = train_mae(small(stage='decoder', init=str(tmp_path/'theirs')), tmp_path/'mine', progress=False)
     assert mae.image_size == 24 and all(k.startswith('decoder.') for k in changed(before, mae.model.state_dict()))
-    assert json.loads((tmp_path/'mine'/'card.json').read_text())['samples'] == 16
+    assert json.loads((tmp_path/'mine'/'training_record.json').read_text())['samples'] == 16
     assert ViTMAEForPreTraining.from_pretrained(tmp_path/'mine').config.hidden_size == 32
 
 def test_the_perceptual_loss_adds_its_distance_and_reaches_the_decoder(folder):
-    from lm4lv.vision.mae_training import Objective
+    from lm4lv.vision.mae_training import MAEObjective
     from lm4lv.images.perceptual import lite_distance
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     mae = MAE.from_pretrained(folder)
-    plain, _ = Objective(mae, small(stage='decoder'))(images)
-    full, _ = Objective(mae, small(stage='decoder', perceptual=.5))(images)
+    plain, _ = MAEObjective(mae, small(stage='decoder'))(images)
+    full, _ = MAEObjective(mae, small(stage='decoder', perceptual=.5))(images)
     torch.testing.assert_close(full, plain + .5 * lite_distance(mae(images), images, 128).mean())
     mae.model.decoder.requires_grad_(True)
-    full, _ = Objective(mae, small(stage='decoder', perceptual=.5))(images)
-    gradient, = torch.autograd.grad(full - Objective(mae, small(stage='decoder'))(images)[0], mae.model.decoder.decoder_pred.weight)
+    full, _ = MAEObjective(mae, small(stage='decoder', perceptual=.5))(images)
+    gradient, = torch.autograd.grad(full - MAEObjective(mae, small(stage='decoder'))(images)[0], mae.model.decoder.decoder_pred.weight)
     assert gradient.abs().sum() > 0
 
 def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder, monkeypatch):
@@ -221,8 +221,8 @@ def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     with pytest.raises(MetricUnavailable, match='perception'): train_mae(small(stage='decoder', init=folder, perceptual=.1), progress=False)
 
-@pytest.mark.parametrize('bad,word', [(dict(parts=('nose',)), 'nose'), (dict(scaling='two'), 'two'), (dict(parts=()), 'parts'), (dict(loss='l3'), 'l3'),
-    (dict(stage='pretrain', perceptual=.1), 'stage=decoder'), (dict(stage='pretrain', parts=('encoder',)), 'stage=decoder'), (dict(heads=3), 'multiple of heads')])
+@pytest.mark.parametrize('bad,word', [(dict(trainable=('nose',)), 'nose'), (dict(scaling='two'), 'two'), (dict(trainable=()), 'parts'), (dict(loss='l3'), 'l3'),
+    (dict(stage='pretrain', perceptual=.1), 'stage=decoder'), (dict(stage='pretrain', trainable=('encoder',)), 'stage=decoder'), (dict(heads=3), 'multiple of heads')])
 def test_a_mae_setting_of_another_stage_is_an_error(bad, word):
     with pytest.raises(ValueError, match=word): train_mae(small(**bad), progress=False)
 
@@ -231,7 +231,7 @@ def stop_at(step):
         if entry['step'] >= step: raise KeyboardInterrupt
     return stop
 
-@pytest.mark.parametrize('more', [dict(), dict(stage='decoder', parts=('encoder', 'decoder'), feature_noise=.1)])
+@pytest.mark.parametrize('more', [dict(), dict(stage='decoder', trainable=('encoder', 'decoder'), feature_noise=.1)])
 def test_a_stopped_mae_ends_with_the_same_bits(folder, tmp_path, more):
     def config(out):
         made = small(init=folder if more else None, **more)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 from lm4lv.core.loop import FitConfig
-from lm4lv.vision.loading import load_eye
+from lm4lv.vision.loading import load_vision
 from lm4lv.vision.mae import VisionModule
-from lm4lv.vision.vq_beit import BEiTEye, SmallVQ, VQEye, beit_eye, finished, some_photos, train_beit, train_decoder, train_vq
+from lm4lv.vision.vq_beit import BEiTVision, SmallVQ, VQVision, new_beit, with_measured_features, some_photos, train_beit, train_decoder, train_vq
 from lm4lv.model.next_element import LM4LV, CheckpointError
 from lm4lv.training.trainer import TrainConfig, build, train
 from families import write_llm
@@ -30,7 +30,7 @@ def images(): return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual
 
 def saved(eye, folder):
     eye.save_pretrained(folder)
-    return f"{'vq' if isinstance(eye, VQEye) else 'beit'}:{folder}"
+    return f"{'vq' if isinstance(eye, VQVision) else 'beit'}:{folder}"
 
 # ours
 
@@ -48,9 +48,9 @@ def test_they_are_eyes(kind, request, images, photos):
 @pytest.mark.parametrize('kind', ['vq', 'beit'])
 def test_an_eye_comes_back_from_its_folder(kind, request, images, tmp_path):
     eye = request.getfixturevalue(kind)
-    back = load_eye(saved(eye, tmp_path/'eye'))
+    back = load_vision(saved(eye, tmp_path/'eye'))
     torch.testing.assert_close(back.encode(images), eye.encode(images), atol=2e-2, rtol=2e-2)
-    again = load_eye(saved(back, tmp_path/'again'))
+    again = load_vision(saved(back, tmp_path/'again'))
     assert torch.equal(again.encode(images), back.encode(images)) # float16 weights round no further
 
 def test_places_are_rounded_to_the_nearest_code():
@@ -102,16 +102,16 @@ def theirs(tmp_path):
     return model
 
 def test_a_vq_model_of_diffusers_is_an_eye(theirs, images, tmp_path):
-    eye = load_eye(f"vq:{tmp_path/'theirs'}")
+    eye = load_vision(f"vq:{tmp_path/'theirs'}")
     with torch.no_grad(): wanted = theirs.decode(theirs.encode(images * 2 - 1).latents).sample
     assert (eye.image_size, eye.num_tokens, eye.feature_dim) == (16, 64, 4)
     torch.testing.assert_close(eye(images), (wanted + 1) / 2, atol=1e-5, rtol=1e-4)
 
 def test_scaled_features_of_a_vq_model_of_diffusers_are_kept(theirs, images, photos, tmp_path):
-    eye = finished(load_eye(f"vq:{tmp_path/'theirs'}"), photos)
-    back = load_eye(saved(eye, tmp_path/'scaled'))
+    eye = with_measured_features(load_vision(f"vq:{tmp_path/'theirs'}"), photos)
+    back = load_vision(saved(eye, tmp_path/'scaled'))
     torch.testing.assert_close(back.encode(images), eye.encode(images))
-    torch.testing.assert_close(back(images), load_eye(f"vq:{tmp_path/'theirs'}")(images), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(back(images), load_vision(f"vq:{tmp_path/'theirs'}")(images), atol=1e-4, rtol=1e-3)
 
 @pytest.mark.parametrize('kind', ['BeitModel', 'BeitForMaskedImageModeling', 'BeitForImageClassification'])
 def test_a_beit_of_transformers_is_an_eye(kind, images, photos, tmp_path):
@@ -120,30 +120,30 @@ def test_a_beit_of_transformers_is_an_eye(kind, images, photos, tmp_path):
     model = getattr(transformers, kind)(transformers.BeitConfig(image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=32, vocab_size=32, use_mask_token=True, use_relative_position_bias=True)).eval()
     model.save_pretrained(tmp_path/'theirs')
-    eye = beit_eye(tmp_path/'theirs', 16, 1)
+    eye = new_beit(tmp_path/'theirs', 16, 1)
     with torch.no_grad(): wanted = getattr(model, 'beit', model)(images * 2 - 1).last_hidden_state
     torch.testing.assert_close(eye.encode(images), wanted, atol=1e-5, rtol=1e-4)
     eye, _ = train_decoder(eye, photos, SHORT, False)
-    assert load_eye(saved(eye, tmp_path/'eye')).encode(images).shape == (3, 5, 16)
+    assert load_vision(saved(eye, tmp_path/'eye')).encode(images).shape == (3, 5, 16)
 
 # bad input
 
 def test_a_missing_or_half_made_eye_is_one_clear_error(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match='no eye with a decoder; make one with beit_eye'): load_eye('beit:nowhere')
-    with pytest.raises(ValueError, match="no VQ eye at 'nowhere'"): load_eye('vq:nowhere')
-    with pytest.raises(ValueError, match="no BEiT at 'nowhere'"): beit_eye('nowhere')
+    with pytest.raises(ValueError, match='no eye with a decoder; make one with new_beit'): load_vision('beit:nowhere')
+    with pytest.raises(ValueError, match="no VQ eye at 'nowhere'"): load_vision('vq:nowhere')
+    with pytest.raises(ValueError, match="no BEiT at 'nowhere'"): new_beit('nowhere')
     monkeypatch.setitem(sys.modules, 'diffusers', None)
-    with pytest.raises(ValueError, match=r'lm4lv\[vq\]'): load_eye('vq:owner/name')
+    with pytest.raises(ValueError, match=r'lm4lv\[vq\]'): load_vision('vq:owner/name')
 
 def test_a_damaged_eye_is_named(vq, tmp_path):
     name = saved(vq, tmp_path/'eye')
     (tmp_path/'eye'/'model.safetensors').write_bytes(b'nothing')
-    with pytest.raises(ValueError, match='model.safetensors: cannot be read'): load_eye(name)
-    (tmp_path/'eye'/'eye.json').write_text('{')
-    with pytest.raises(ValueError, match='eye.json: damaged'): load_eye(name)
+    with pytest.raises(ValueError, match='model.safetensors: cannot be read'): load_vision(name)
+    (tmp_path/'eye'/'vision.json').write_text('{')
+    with pytest.raises(ValueError, match='eye.json: damaged'): load_vision(name)
 
 def test_a_colon_alone_makes_no_other_kind():
-    with pytest.raises(ValueError, match='no MAE'): load_eye('c:nowhere')
+    with pytest.raises(ValueError, match='no MAE'): load_vision('c:nowhere')
 
 # in the model
 
@@ -162,5 +162,5 @@ def test_a_checkpoint_names_its_eye_and_is_loaded_with_it(kind, request, tokeniz
 
 def test_an_eye_with_its_encoder_trained_is_for_maes_only(vq, tokenizer, photos, tmp_path):
     write_llm('llama', tokenizer, tmp_path/'llm')
-    config = TrainConfig(images=photos, llm=str(tmp_path/'llm'), vision=saved(vq, tmp_path/'eye'), llm_dtype='float32', parts=('adapter', 'encoder'))
+    config = TrainConfig(images=photos, llm=str(tmp_path/'llm'), vision=saved(vq, tmp_path/'eye'), llm_dtype='float32', trainable=('adapter', 'encoder'))
     with pytest.raises(ValueError, match="'encoder': only a MAE"): build(config)

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops
 pytest.importorskip('anywidget')
 from lm4lv.images.degradations import TASKS, make_pairs
 from lm4lv.images.photos import to_tensor
-from lm4lv.evaluation.adapter_weights import attention, matrices, read_trail
+from lm4lv.evaluation.adapter_weights import attention, matrices, read_snapshots
 from lm4lv.evaluation.widgets import MAPS, STRENGTHS, AdapterExplorer, Control, Explorer, MatrixView, answer_time, attention_explorer, bars_svg, degradation_playground, framed, generation_player, in_a_row, lines_svg, look, painted, spectrum_explorer, spoil, task_token_explorer, unfinished
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +109,7 @@ def go_through(explorer):
     return said
 
 def test_the_adapter_explorer_shows_each_matrix_of_each_step():
-    trail = dict(list(read_trail().items())[::4])
+    trail = dict(list(read_snapshots().items())[::4])
     adapters = AdapterExplorer(trail)
     go_through(adapters.explorer)
     for i, seen in enumerate(trail):
@@ -125,7 +125,7 @@ def test_spectra_and_words_of_each_step(tiny):
     for i in range(2): spectra.chosen = dict(spectra.chosen, scale=i)
     assert 'polyline' in spectra.html and 'after 8' in spectra.said
     words = task_token_explorer(tiny, trail)
-    words.chosen = dict(task=1, seen=1, token=2, words=11)
+    words.chosen = dict(task=1, seen=1, token=2, text_weight=11)
     assert words.html.count('<rect') == 12 and 'token 2' in words.said
 
 def test_the_playground_spoils_as_the_tasks_do():

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['KEY', 'Variant', 'build_variant', 'reference', 'find_variants', 'answers', 'detail', 'measure', 'run_variant',
            'read_results', 'same', 'record', 'stands', 'settings_of', 'digest', 'run_row', 'run_series', 'strip',
-           'show_row', 'sheet', 'interval', 'shown', 'compared', 'by_name', 'type_of', 'table', 'curves']
+           'save_row_pictures', 'plot_rows', 'interval', 'shown', 'compared', 'by_name', 'type_of', 'table',
+           'plot_curves']
 
 # %% ../../nbs/7_ablations/13a_fair_comparisons.ipynb #8bb0bd01
 import copy, dataclasses, hashlib, json, math, shutil
@@ -17,7 +18,7 @@ from ..core.io import replacing, trained, write_json
 from ..images.degradations import Pairs, get_task, make_pairs
 from ..images.metrics import mean_interval, psnr, score
 from ..images.photos import Photos, to_image
-from ..vision.loading import load_eye
+from ..vision.loading import load_vision
 from ..model.generation import restore
 from ..training.trainer import TrainConfig, build, frozen_dtype, train
 from ..evaluation.restoration import evaluation_seeds, evenly
@@ -155,10 +156,10 @@ def run_row(
     folder = Path(out)/f"{row['task']}-{variant.like or name}-{row['seed']}-{digest(row['settings'])}"
     if old := stands(path, row): return old, folder
     say(f"{name}, {row['task']}, seed {row['seed']}: {variant.what}")
-    photos = Photos(test['images'], split='test', size=load_eye(config.vision).image_size, crops=test['crops']).spread(test['count'])
+    photos = Photos(test['images'], split='test', size=load_vision(config.vision).image_size, crops=test['crops']).spread(test['count'])
     config.fit.out = str(folder)
     found, written = run_variant(variant, config, photos, progress=progress)
-    if not row['seed']: show_row(path, row, photos, written)
+    if not row['seed']: save_row_pictures(path, row, photos, written)
     record(path, row := row | found)
     return row, folder
 
@@ -184,7 +185,7 @@ def run_series(
 # %% ../../nbs/7_ablations/13a_fair_comparisons.ipynb #c5132d87
 def strip(path, task, name): return Path(path).with_suffix('')/f'{task}-{name}.png'
 
-def show_row(path, row, photos, written, columns: int = 10):
+def save_row_pictures(path, row, photos, written, columns: int = 10):
     "Keep some of a row's pictures, and what they were made from, as PNG strips."
     chosen = evenly(len(photos), columns)
     pairs = make_pairs(photos, row['task'], evaluation_seeds(0, len(photos)))
@@ -192,7 +193,7 @@ def show_row(path, row, photos, written, columns: int = 10):
         with replacing(strip(path, row['task'], name)) as part:
             to_image(torch.cat(list(images[chosen]), -1)).save(part, format='PNG', optimize=True)
 
-def sheet(
+def plot_rows(
     path: str | Path, # the results file
     names: list, task: str = 'denoise',
 ):
@@ -245,7 +246,7 @@ def table(rows: list, task: str = 'denoise', names: list | None = None, other: s
     lines += [f"| *{title}* | | | {ends[key]:.2f} | | | | {ends['n']} |" for key, title in (('degraded', 'input'), ('mae_r', 'MAE-r'), ('ceiling', 'MAE ceiling')) if key in ends]
     return '\n'.join(lines)
 
-def curves(rows: list, names: list, task: str = 'denoise', key: str = 'psnr', axis=None):
+def plot_curves(rows: list, names: list, task: str = 'denoise', key: str = 'psnr', axis=None):
     "A number along training: mean over seeds, and the range; what has no curve is a dashed line."
     import matplotlib.pyplot as plt
     axis = axis or plt.subplots(figsize=(6, 3), layout='constrained')[1]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from ..model.adapters import Adapters, fit_deadapter
 from ..model.next_element import LM4LV
-from ..training.trainer import TrainConfig, choose_parts
+from ..training.trainer import TrainConfig, set_trainable
 from .comparisons import Variant
 
 # %% ../../nbs/7_ablations/13b_heads.ipynb #8bfb31f7
@@ -36,7 +36,7 @@ class Mixture(Adapters):
         each = -(distance + widths + math.log(2 * math.pi) / 2) * self.width
         return -(weights + each).logsumexp(-1).mean() / self.width
 
-    def leave(self, hidden, before=None): # (..., H) -> (..., D)
+    def to_vision(self, hidden, before=None): # (..., H) -> (..., D)
         "The mean of the likeliest component, or a sample."
         weights, widths, means = self.mixture(hidden)
         chosen = (torch.distributions.Categorical(logits=weights).sample() if self.sample else weights.argmax(-1))[..., None]
@@ -56,8 +56,8 @@ class Mixture(Adapters):
 # %% ../../nbs/7_ablations/13b_heads.ipynb #7e66ba89
 class Skip(Adapters):
     "Adapters whose head says what is to be added to the input's token of the same place."
-    def leave(self, hidden, before=None): # (..., H), (..., D) -> (..., D)
-        return super().leave(hidden) + before
+    def to_vision(self, hidden, before=None): # (..., H), (..., D) -> (..., D)
+        return super().to_vision(hidden) + before
 
     def fit(self, hidden, features, before=None):
         "Start from the least-squares difference."
@@ -69,7 +69,7 @@ def with_head(head: callable, model: LM4LV, config: TrainConfig) -> LM4LV: # hea
     old = model.adapters
     model.adapters = head(old.adapter.in_features, old.adapter.out_features)
     model.adapters.adapter.load_state_dict(old.adapter.state_dict())
-    return choose_parts(model, config)
+    return set_trainable(model, config)
 
 HEADS = {
     'gmm': Variant('a mixture of 4 Gaussians, the likeliest mean', model=partial(with_head, Mixture)),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'MINIMUM', 'DOUBLINGS', 'all_variants', 'Claim', 'gain', 'turning', 'nearer', 'halfway', 'ahead', 'numbers',
-           'against', 'judge', 'page', 'forest']
+           'against', 'judge', 'page', 'plot_forest']
 
 # %% ../../nbs/7_ablations/14_verdicts.ipynb #1689d3b9
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from .comparisons import interval, shown
 from .experts import EXPERTS, PAPER_3
 from .heads import HEADS
 from .language_model import VARIANTS
-from .vision_modules import EYES
+from .vision_modules import VISION_VARIANTS
 
 # %% ../../nbs/7_ablations/14_verdicts.ipynb #c6e7c8ca
 def all_variants() -> dict: # name -> Variant
     "Everything that `lm4lv ablate` can change."
-    return VARIANTS | HEADS | EXPERTS | EYES
+    return VARIANTS | HEADS | EXPERTS | VISION_VARIANTS
 
 @dataclass(frozen=True)
 class Claim:
@@ -70,8 +70,8 @@ CLAIMS = [
     Claim('free to change a little (LoRA), it is better (ours)', gain('lora', 'lm4lv')),
     Claim('... and better than a random one with LoRA (ours)', gain('lora', 'lora-random')),
     *(_against(name, task) for task in ('denoise', 'rotate') for name in ('mlp', 'transformer')),
-    Claim('VQ features are harder to turn than to repeat, more than MAE\'s', turning('eye-vq'), 'Figure 4', '04b_vq_and_beit'),
-    Claim('... BEiT features too', turning('eye-beit'), 'Figure 4', '04b_vq_and_beit'),
+    Claim('VQ features are harder to turn than to repeat, more than MAE\'s', turning('vision-vq'), 'Figure 4', '04b_vq_and_beit'),
+    Claim('... BEiT features too', turning('vision-beit'), 'Figure 4', '04b_vq_and_beit'),
     Claim('fine detail is lost', lambda of: 1 - of('lm4lv', 'denoise', 'detail'), 'limits', '13b_heads', ''),
     Claim('a skip connection helps', gain('skip', 'lm4lv'), 'suggested', '13b_heads'),
     Claim('a head that models a distribution comes nearer to real detail (ours)', nearer('gmm-sample', 'lm4lv'), '', '13b_heads', '')]
@@ -149,7 +149,7 @@ def page(claims: list, rows: list, longer: dict = {}) -> str:
                      f"| [{claim.chapter.split('_')[0]}]({claim.chapter}.ipynb) |")
     return '\n'.join(lines)
 
-def forest(claims: list, rows: list, longer: dict = {}):
+def plot_forest(claims: list, rows: list, longer: dict = {}):
     "Each claim's number with its interval, seeds as dots."
     import matplotlib.pyplot as plt
     found = [(claim, *numbers(claim, rows, longer)) for claim in claims]

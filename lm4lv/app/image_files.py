@@ -192,7 +192,7 @@ def restore_files(
     through: callable, # (B, 3, S, S) -> restored, in the same order
     whole: bool = False, # squeeze each picture into one tile; rotation and flipping need it
     overlap: int | None = None, long_side: int | None = None, # as in `tiles.cut`; shrink pictures to so many pixels first
-    overwrite: bool = False, skip_existing: bool = False, part: int = 32, # tiles at a time
+    overwrite: bool = False, skip_existing: bool = False, batch_size: int = 32, # tiles at a time
     on_total: callable = None, on_tiles: callable = None, on_message: callable = print, # tiles to do; tiles done; a line to say
 ) -> Outcome:
     "Restore picture files; they keep their names, formats, EXIF, profiles and transparency."
@@ -214,7 +214,7 @@ def restore_files(
                 continue
             canvas, picture.colours = cut(picture.colours, task, size, overlap, whole), None
             yield (job, picture), canvas
-    for (job, picture), colours in restore_pictures(opened(), through, part, on_tiles):
+    for (job, picture), colours in restore_pictures(opened(), through, batch_size, on_tiles):
         try: write_picture(job.target, assemble(picture, colours, task), picture.info)
         except Exception as error: fail(job.source, f'{job.target}: cannot be written ({error})') # Pillow's writers raise all kinds
         else:

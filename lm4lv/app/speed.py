@@ -61,10 +61,10 @@ def plain_seconds(model: LM4LV, images: torch.Tensor, every: int = 1) -> float:
     N, prompt = model.vision.num_tokens, [restoration('denoise', answer=False)] * len(images)
     batch = model.compile(prompt, generate=True, left=True)
     vectors = model.embed(batch, model.vision.encode(images))
-    grown = torch.cat([vectors, model.adapters.enter(torch.randn(len(images), N + 4, model.vision.feature_dim))], 1)
+    grown = torch.cat([vectors, model.adapters.to_llm(torch.randn(len(images), N + 4, model.vision.feature_dim))], 1)
     lengths = range(vectors.shape[1] + 4, grown.shape[1], every) # behind the four tokens of <Img>
     start = time.perf_counter()
-    for T in lengths: model.adapters.leave(model.llm.hidden(grown[:, :T])[:, -1])
+    for T in lengths: model.adapters.to_vision(model.llm.hidden(grown[:, :T])[:, -1])
     return (time.perf_counter() - start) * N / len(lengths)
 
 def generate_speedup(model: LM4LV, batch: int = 8, repeats: int = 2, every: int = 1) -> float:
@@ -82,7 +82,7 @@ def decoding(model: LM4LV) -> callable:
     vectors = model.embed(batch, model.vision.encode(images))
     cache = model.llm.new_cache()
     hidden = model.llm.hidden(vectors, cache=cache)[:, -1:]
-    return torch.no_grad()(lambda: model.llm.hidden(model.adapters.enter(model.adapters.leave(hidden)), cache=cache))
+    return torch.no_grad()(lambda: model.llm.hidden(model.adapters.to_llm(model.adapters.to_vision(hidden)), cache=cache))
 
 def decode_ratio(model: LM4LV, repeats: int = 32) -> dict:
     "A decoding step, one of many in a row, against reading the weights once."
@@ -97,7 +97,7 @@ def naive_step(model: LM4LV, batch, images):
     out = model.llm.model(inputs_embeds=vectors, output_hidden_states=True, use_cache=False)
     hidden = out.hidden_states[-1].flatten(0, 1)
     text = nn.functional.cross_entropy(out.logits.flatten(0, 1)[batch.text_from], batch.text_to)
-    guess = model.adapters.leave(hidden[batch.visual_from])
+    guess = model.adapters.to_vision(hidden[batch.visual_from])
     (text + nn.functional.mse_loss(guess, features.flatten(0, 1)[batch.visual_to])).backward()
 
 def train_ratios(model: LM4LV, batch_size: int = 16, repeats: int = 4) -> dict:

@@ -106,7 +106,7 @@ def cut(
 def restore_pictures(
     pictures, # pairs of a key and a `Tiles` or `Whole`; drawn from as needed
     through: callable, # (B, 3, S, S) -> restored, in the same order
-    part: int = 32, # tiles at a time
+    batch_size: int = 32, # tiles at a time
     on_tiles: callable = None, # called with how many tiles were done
 ): # yields key and (3, height, width), in order
     "Restore pictures of any size, in full batches of tiles."
@@ -123,7 +123,7 @@ def restore_pictures(
         opened.append((key, canvas))
         for i in range(len(canvas)):
             waiting.append((canvas, i))
-            if len(waiting) == part: flush()
+            if len(waiting) == batch_size: flush()
         yield from finished()
     if waiting: flush()
     yield from finished()
@@ -137,5 +137,5 @@ def restore_large(
 ) -> torch.Tensor: # (3, height, width) in [0, 1]
     "Restore a picture of any size."
     canvas = cut(image, task, model.vision.image_size, overlap, whole)
-    through = through or (lambda tiles: restore(model, tiles, task, part=len(tiles)))
+    through = through or (lambda tiles: restore(model, tiles, task, batch_size=len(tiles)))
     return next(restore_pictures([(None, canvas)], through))[1]

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'check_config', 'learning_rate', 'StepSampler', 'NonFiniteLoss', 'make_accelerator', 'fit', 'smooth',
-           'show_log']
+           'plot_log']
 
 # %% ../../nbs/0_core/00b_loop.ipynb #011e21c5
 import math, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from .io import checkpoints, load_checkpoint, remove_parts, save_checkpoint, save_trail, trained, write_tensors
+from .io import checkpoints, load_checkpoint, remove_parts, save_checkpoint, save_snapshot, trained, write_tensors
 
 # %% ../../nbs/0_core/00b_loop.ipynb #d3ccb09a
 @dataclass
@@ -33,7 +33,7 @@ class FitConfig:
     log_every: int = 20 # steps
     save_every: int = 500 # steps between checkpoints
     keep: int = 2 # checkpoints kept
-    trail_every: int = 0 # steps between snapshots of the weights alone, all kept, in `out`/trail; 0 keeps none
+    snapshot_every: int = 0 # steps between snapshots of the weights alone, all kept, in `out`/trail; 0 keeps none
     out: str | None = None # folder for checkpoints and the log; None writes nothing
     tracker: str | None = None # also log to tensorboard, wandb, ...: whatever accelerate knows and is installed
 
@@ -41,8 +41,8 @@ def check_config(config: FitConfig):
     "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
-    if config.trail_every < 0: raise ValueError(f'setting trail_every={config.trail_every}: expected at least 0')
-    if config.trail_every and not config.out: raise ValueError('setting trail_every: needs a folder; set `out` too')
+    if config.snapshot_every < 0: raise ValueError(f'setting snapshot_every={config.snapshot_every}: expected at least 0')
+    if config.snapshot_every and not config.out: raise ValueError('setting snapshot_every: needs a folder; set `out` too')
     if not config.seconds >= 0: raise ValueError(f'setting seconds={config.seconds}: expected a budget above 0, or 0 to count steps')
     if config.batch % config.accumulate:
         raise ValueError(f'setting batch={config.batch}: cannot be split into accumulate={config.accumulate} parts')
@@ -138,7 +138,7 @@ class _Run:
         self.step, self.log, self.sums = _resume(config, module, optimizer, accelerator)
         self.seconds = self.log[-1]['seconds'] if self.log else 0
         self.clock = time.perf_counter() - self.seconds
-        if config.trail_every and self.main and not self.step: save_trail(config.out, module, 0, trail)
+        if config.snapshot_every and self.main and not self.step: save_snapshot(config.out, module, 0, trail)
         self.bar = tqdm(total=None if config.seconds else config.steps, initial=self.step, disable=not (progress and self.main))
 
     def loader(self, dataset, collate):
@@ -152,7 +152,7 @@ class _Run:
         "Keep the numbers of a part of a step."
         for key, value in numbers.items(): self.sums.setdefault(key, []).append(float(value))
 
-    def enter(self, lr):
+    def write_entry(self, lr):
         "Write one entry of the log: means over the steps since the last one, and over processes."
         means = torch.tensor([sum(v) / len(v) for v in self.sums.values()], dtype=torch.float64, device=self.accelerator.device)
         entry = dict(step=self.step, samples=self.step * self.config.batch, seconds=self.seconds, lr=lr,
@@ -170,12 +170,12 @@ class _Run:
         self.bar.update()
         done = self.step == _last(config, self.step, self.seconds)
         save = config.out and (self.step % config.save_every == 0 or done)
-        if self.step % config.log_every == 0 or done or save and config.seconds: self.enter(lr) # of a timed run, a checkpoint's log tells its time
+        if self.step % config.log_every == 0 or done or save and config.seconds: self.write_entry(lr) # of a timed run, a checkpoint's log tells its time
         if save:
             if self.main: save_checkpoint(config.out, self.module, self.optimizer, self.step, self.log, config, self.sums, self.accelerator.scaler)
             self.accelerator.wait_for_everyone()
-        if config.trail_every and self.main and (self.step % config.trail_every == 0 or done):
-            save_trail(config.out, self.module, self.step * config.batch, self.trail)
+        if config.snapshot_every and self.main and (self.step % config.snapshot_every == 0 or done):
+            save_snapshot(config.out, self.module, self.step * config.batch, self.trail)
         return done
 
 # %% ../../nbs/0_core/00b_loop.ipynb #1449ad5f
@@ -187,7 +187,7 @@ def fit(
     collate: callable = None, # list of samples -> batch
     on_log: callable = None, # called with the log's newest entry
     progress: bool = True, # show a progress bar with the time left
-    trail: tuple = ('',), # beginnings of the names of the weights that the trail keeps, if `config.trail_every` asks for one
+    trail: tuple = ('',), # beginnings of the names of the weights that the trail keeps, if `config.snapshot_every` asks for one
     unused: bool = False, # a step may leave some trained weights without a gradient
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
     "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
@@ -221,7 +221,7 @@ def smooth(values, share=0.05):
     width = max(1, int(len(values) * share))
     return [sum(values[max(0, i - width):i + 1]) / len(values[max(0, i - width):i + 1]) for i in range(len(values))]
 
-def show_log(
+def plot_log(
     logs: dict, # name -> log as `fit` returns it
     key: str = 'loss', # which number
     against: str = 'samples', # step, samples or seconds

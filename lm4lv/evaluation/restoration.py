@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER', 'ROWS', 'evaluation_seeds', 'task_pictures', 'emission_rate', 'perceptual', 'scores', 'differences',
            'evaluate_task', 'evaluate', 'summary', 'table', 'half_width', 'gains', 'evenly', 'contact_sheet',
-           'figure_3']
+           'plot_figure_3']
 
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #e2b1412c
 import torch
@@ -34,9 +34,9 @@ def task_pictures(model, photos, task, seed=0) -> dict: # row -> (B, 3, S, S); a
     written = torch.stack(restore(model, pairs.input, task))
     return dict(degraded=pairs.input, **plain, mae_r=through_eye, lm4lv=written, ceiling=ceiling, target=pairs.target)
 
-def emission_rate(model, images, task, part=32):
+def emission_rate(model, images, task, batch_size=32):
     "How often the model writes <Img> by itself and completes a picture."
-    answers = [a for some in images.split(part)
+    answers = [a for some in images.split(batch_size)
                for a in generate(model, [restoration(task, answer=False)] * len(some), some)]
     return sum(bool(a.pictures) for a in answers) / len(answers)
 
@@ -174,7 +174,7 @@ def contact_sheet(
     sheet = to_image(torch.cat(strips[:-1], 1))
     return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
 
-def figure_3(
+def plot_figure_3(
     shown: dict, # pictures of each task, as `evaluate` returns them
     photographs: int = 3, # of each task, spread over all of them
     side: float = .72, # inches a picture

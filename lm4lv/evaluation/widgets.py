@@ -16,7 +16,7 @@ import torch
 import ipywidgets, traitlets
 from PIL import Image, ImageDraw
 from ..core.io import PACKAGE
-from ..images.degradations import TASKS, draw, make_pairs
+from ..images.degradations import TASKS, make_pairs, sample_params
 from ..images.photos import to_image
 from .adapter_weights import Attention, diagonal_share, effective_rank, matrices, nearest_words, spectrum
 try: import anywidget
@@ -183,7 +183,7 @@ class MatrixView(Still, anywidget.AnyWidget):
 
 class AdapterExplorer(Still, ipywidgets.VBox):
     "Which matrix, at which moment of the training, number by number."
-    def __init__(self, trail: dict): # samples -> snapshot, from `read_trail`
+    def __init__(self, trail: dict): # samples -> snapshot, from `read_snapshots`
         self.view = MatrixView(torch.zeros(1, 1))
         self.opened = {seen: matrices(state) for seen, state in trail.items()}
         self.explorer = Explorer(self.choose, 'What the adapters became',
@@ -209,7 +209,7 @@ def spectrum_picture(
     curves = {f'after {n:,}: effective rank {effective_rank(found[n][matrix]):.0f}': found[n][matrix].tolist() for n in {seen: 0, max(found): 0}}
     return lines_svg(curves, scale == 'log', 'direction'), f'{matrix}, singular values; ' + '; '.join(curves)
 
-def spectrum_explorer(trail: dict) -> Explorer: # from `read_trail`
+def spectrum_explorer(trail: dict) -> Explorer: # from `read_snapshots`
     "How many directions a matrix has, as it is trained."
     found = {seen: {name: spectrum(matrix) for name, matrix in matrices(state).items()} for seen, state in trail.items()}
     return Explorer(lambda **chosen: spectrum_picture(found, **chosen), 'Singular values',
@@ -238,7 +238,7 @@ def spoil(
     seed: int,
 ) -> torch.Tensor: # (3, S, S) in [0, 1]
     "What an operation of some strength makes of a photograph."
-    params = draw(task, seed)
+    params = sample_params(task, seed)
     if task in STRENGTHS: params[STRENGTHS[task][0]] = strength * STRENGTHS[task][1]
     if task == 'deblur': params['window'] = (1, 3, 5, 7)[min(3, int(strength * 4))]
     pairs = make_pairs(photo[None], task, params=[params])

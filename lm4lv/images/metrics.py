@@ -78,7 +78,7 @@ def inception_file() -> Path:
 @torch.no_grad()
 def rfid(
     made: torch.Tensor, real: torch.Tensor, # (n, 3, height, width) in [0, 1], more than 2,048 each
-    part: int = 32, # pictures at a time
+    batch_size: int = 32, # pictures at a time
 ) -> float:
     "Fréchet Inception distance; raises `MetricUnavailable` without its package or weights, `ValueError` for too few pictures."
     if min(len(made), len(real)) <= 2048: raise ValueError(f'{min(len(made), len(real))} pictures: rFID needs more than its 2048 features')
@@ -87,7 +87,7 @@ def rfid(
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(inception_file())).to(made.device)
     for images, is_real in ((real, True), (made, False)):
-        for some in images.clamp(0, 1).split(part): metric.update(some, real=is_real)
+        for some in images.clamp(0, 1).split(batch_size): metric.update(some, real=is_real)
     return metric.compute().item()
 
 # %% ../../nbs/1_images/03_metrics.ipynb #cd5e0b92

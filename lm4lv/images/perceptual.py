@@ -73,11 +73,11 @@ def lite_distance(
 @torch.no_grad()
 def lite_features(
     images: torch.Tensor, # (B, 3, S, S) in [0, 1]
-    part: int = 32, # pictures at a time
+    batch_size: int = 32, # pictures at a time
 ) -> torch.Tensor: # (B, 320)
     "Features of the last stage, averaged over each picture."
     network = lite_network().to(images.device)
-    return torch.cat([network.stages(some.clamp(0, 1))[-1].mean((-2, -1)) for some in images.split(part)])
+    return torch.cat([network.stages(some.clamp(0, 1))[-1].mean((-2, -1)) for some in images.split(batch_size)])
 
 def frechet_distance(
     a: torch.Tensor, b: torch.Tensor, # (n, d) and (m, d) features, more than d each

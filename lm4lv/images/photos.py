@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'BUILTIN', 'PhotoError', 'open_photo', 'builtin_paths', 'folder_paths', 'imagenette_paths', 'photo_paths',
-           'to_tensor', 'to_image', 'crop_box', 'crop', 'Photos', 'WithIndex', 'show_pictures']
+           'to_tensor', 'to_image', 'crop_box', 'crop', 'Photos', 'IndexedPhotos', 'plot_pictures']
 
 # %% ../../nbs/1_images/01_photographs.ipynb #f3abafed
 import warnings
@@ -202,14 +202,14 @@ class Photos(torch.utils.data.Dataset):
         rng = None if centred else np.random.default_rng([self.seed, index])
         return crop(self.photo(index), self.size, rng, self.scale)
 
-class WithIndex(torch.utils.data.Dataset):
+class IndexedPhotos(torch.utils.data.Dataset):
     "Pictures with their sample index, from which everything random about a sample is drawn."
     def __init__(self, photos): self.photos = photos
     def __len__(self): return len(self.photos)
     def __getitem__(self, index): return dict(image=self.photos[index], index=index)
 
 # %% ../../nbs/1_images/01_photographs.ipynb #e521fc75
-def show_pictures(
+def plot_pictures(
     images: torch.Tensor, # (B, 3, height, width) in [0, 1]
     titles: list | None = None, # a caption for each
     columns: int = 8,

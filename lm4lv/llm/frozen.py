@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from torch import nn
-from ..core.io import load_whole, quiet, write_json, write_tensors
-from .llama import Cache, Layers
-from .lora import LoraLayers
+from ..core.io import cache_folder, fingerprint, load_whole, quiet, write_json, write_tensors
+from .llama import Cache, LlamaDecoder
+from .lora import LoraDecoder
 
 # %% ../../nbs/3_llm/05_language_model.ipynb #570b0183
 class LLMError(RuntimeError):
@@ -88,7 +88,7 @@ class FrozenLLM(nn.Module):
         self.logit_scale = getattr(config, 'logit_scale', 1.0) / getattr(config, 'logits_scaling', 1.0) # Cohere; Granite
         self.softcap = getattr(config, 'final_logit_softcapping', None)
         base = self.model.base_model
-        self.layers = Layers(base) if Layers.fits(base) else None # our own, or None for transformers'
+        self.layers = LlamaDecoder(base) if LlamaDecoder.fits(base) else None # our own, or None for transformers'
 
     def train(self, mode=True): return super().train(False) # frozen: never in training mode
 
@@ -101,7 +101,7 @@ class FrozenLLM(nn.Module):
         self.lora = dict(rank=rank, alpha=alpha, targets=list(targets))
         for name, p in self.model.named_parameters():
             if 'lora_' in name: p.data = p.data.float()
-        if self.layers is not None: self.layers = LoraLayers(self.layers.base)
+        if self.layers is not None: self.layers = LoraDecoder(self.layers.base)
         return self.requires_grad_(False)
 
     @property

@@ -24,17 +24,17 @@ class Adapters(nn.Module):
         nn.init.normal_(self.deadapter.weight, std=0.1 / hidden_size ** 0.5)
         nn.init.zeros_(self.adapter.bias); nn.init.zeros_(self.deadapter.bias)
 
-    def enter(self, features): # (..., D)
+    def to_llm(self, features): # (..., D)
         "Visual tokens as vectors for the language model: (..., H)."
         return self.adapter(features)
 
-    def leave(self, hidden, before=None): # (..., H); a head may also look at the same places of the picture `before`: (..., D)
+    def to_vision(self, hidden, before=None): # (..., H); a head may also look at the same places of the picture `before`: (..., D)
         "The language model's vectors as visual tokens: (..., D)."
         return self.deadapter(hidden.to(self.deadapter.weight.dtype))
 
     def error(self, hidden, features, before=None): # (n, H), (n, D)
         "What is trained: the mean squared error of visual tokens."
-        return F.mse_loss(self.leave(hidden, before), features)
+        return F.mse_loss(self.to_vision(hidden, before), features)
 
     def fit(self, hidden, features, before=None): # (n, H), (n, D)
         "Start the de-adapter by least squares."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'TEMPLATES', 'OPEN', 'CLOSE', 'ConversationError', 'check_item', 'read_items', 'restoration', 'Segment',
-           'compile_item', 'end_ids', 'Batch', 'make_batch', 'show_strip']
+           'compile_item', 'end_ids', 'Batch', 'make_batch', 'plot_conversation']
 
 # %% ../../nbs/4_model/07_conversations.ipynb #60b11cb4
 import json, re
@@ -222,7 +222,7 @@ def make_batch(
                  **{k: torch.tensor(v, dtype=torch.long) for k, v in places.items()})
 
 # %% ../../nbs/4_model/07_conversations.ipynb #63172ced
-def show_strip(
+def plot_conversation(
     segments: list, # a compiled conversation
     tokenizer, num_tokens: int = 17, task_length: int = 10,
     columns: int = 24, # boxes in a row

@@ -119,8 +119,8 @@ def _step(model, writers, hidden, temperature, rng, on_token):
             if on_token: on_token(i, 'word', token)
     if visual:
         before = torch.stack([writers[i].before[len(writers[i].row)] for i in visual])
-        features = model.adapters.leave(hidden[visual], before)
-        vectors[visual] = model.adapters.enter(features)
+        features = model.adapters.to_vision(hidden[visual], before)
+        vectors[visual] = model.adapters.to_llm(features)
         for i, feature in zip(visual, features):
             writers[i].feature(feature)
             if on_token: on_token(i, 'visual', feature)
@@ -132,13 +132,13 @@ def restore(
     images: torch.Tensor, # (B, 3, S, S) in [0, 1]
     task: str, # names the task tokens
     force_image: bool = True, # write <Img> for the model; without, it must do so by itself
-    part: int = 32, # pictures at a time
+    batch_size: int = 32, # pictures at a time
     on_token: callable = None,
 ) -> list: # B pictures (3, S, S) in [0, 1]; None where the model drew none
     "Restore pictures: prompt, generate, decode. `ValueError` for a task without tokens."
     if task not in model.tasks.names:
         raise ValueError(f"this model has no task {task!r}: expected one of {', '.join(model.tasks.names)}")
-    answers = [answer for some in images.split(part)
+    answers = [answer for some in images.split(batch_size)
                for answer in generate(model, [restoration(task, answer=False)] * len(some), some,
                                       force_image=force_image, on_token=on_token)]
     return [answer.pictures[0] if answer.pictures else None for answer in answers]
@@ -171,6 +171,6 @@ def restore_uncached(model: LM4LV, images: torch.Tensor, task: str) -> torch.Ten
                          model.llm.embed(opening).expand(len(images), -1, -1)], 1)
     features = []
     for _ in range(model.vision.num_tokens):
-        features.append(model.adapters.leave(model.llm.hidden(vectors)[:, -1]))
-        vectors = torch.cat([vectors, model.adapters.enter(features[-1])[:, None]], 1)
+        features.append(model.adapters.to_vision(model.llm.hidden(vectors)[:, -1]))
+        vectors = torch.cat([vectors, model.adapters.to_llm(features[-1])[:, None]], 1)
     return torch.stack(features, 1)

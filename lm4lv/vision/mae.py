@@ -6,12 +6,12 @@
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'VisionModule', 'MAE', 'sincos_positions', 'new_mae', 'token_influence', 'locality']
 
 # %% ../../nbs/2_vision/04_mae.ipynb #999340b5
-import json, sys
+import json
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
-from ..core.io import write_json, write_tensors
+from ..core.io import WEIGHTS, load_whole, write_json, write_tensors
 
 # %% ../../nbs/2_vision/04_mae.ipynb #0072013c
 @runtime_checkable
