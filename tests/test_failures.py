@@ -82,7 +82,7 @@ def test_patches_come_row_by_row():
 @torch.no_grad()
 def test_position_errors_are_those_of_the_tokens(tiny):
     photos = torch.rand(5, 3, 16, 16, generator=rng())
-    found = position_errors(tiny, photos, 'denoise', part=2)
+    found = position_errors(tiny, photos, 'denoise', batch_size=2)
     pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 5))
     torch.testing.assert_close(found['teacher-forced'].mean(0), torch.tensor(tiny.token_errors(pairs)), atol=1e-5, rtol=1e-4)
     from lm4lv.model.conversations import restoration

@@ -256,7 +256,7 @@ def test_tiles_of_many_files_share_batches(album, tmp_path):
     def through(tiles):
         sizes.append(len(tiles))
         return tiles
-    restored(album, tmp_path/'out', through, part=5)
+    restored(album, tmp_path/'out', through, batch_size=5)
     assert set(sizes[:-1]) == {5} and sum(sizes) == 3 * 2 * 3
 
 def test_a_task_that_needs_the_whole_picture_says_so_before_it_starts(album, tmp_path):

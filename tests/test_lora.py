@@ -67,7 +67,7 @@ def test_a_plain_matrix_is_changed_by_nothing():
 
 def test_matrices_without_lora_are_plain_products(tokenizer):
     layers = make(tokenizer, ('o_proj',)).layers
-    layers.join()
+    layers.fuse()
     assert [isinstance(p, LoraLinear) for p in layers.joined[0]] == [False, True, False, False]
 
 @pytest.mark.parametrize('kind', ['dora', 'two', 'merged', 'off'])

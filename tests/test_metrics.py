@@ -88,7 +88,7 @@ def test_damaged_inception_weights_are_never_opened(hub, monkeypatch):
     with pytest.raises(MetricUnavailable, match='damaged'): inception_file()
 
 def test_inception_weights_that_hold_code_are_refused(hub, monkeypatch):
-    import hashlib, lm4lv.metrics as metrics
+    import hashlib, lm4lv.images.metrics as metrics
     class Attack:
         def __reduce__(self): return (pytest.fail, ('unpickled',))
     torch.save(dict(a=Attack()), hub)

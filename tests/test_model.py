@@ -39,7 +39,7 @@ def test_a_batch_writes_the_words_that_each_row_alone_writes(model, images):
     assert [a.text for a in together] == [a.text for a in alone]
 
 def test_restore_returns_one_clipped_picture_for_each_and_does_not_depend_on_the_part(tiny, images):
-    whole, parts = restore(tiny, images, 'flip'), restore(tiny, images, 'flip', part=3)
+    whole, parts = restore(tiny, images, 'flip'), restore(tiny, images, 'flip', batch_size=3)
     assert len(whole) == 4 and all(p.shape == (3, 16, 16) and 0 <= p.min() and p.max() <= 1 for p in whole)
     torch.testing.assert_close(torch.stack(whole), torch.stack(parts), **CLOSE)
 

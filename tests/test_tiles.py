@@ -106,7 +106,7 @@ def test_pictures_are_opened_when_they_are_needed():
         for i in range(20):
             opened.append(i)
             yield i, Tiles(field(3, 16, 16), 16)
-    for i, _ in restore_pictures(pictures(), lambda x: x, part=4):
+    for i, _ in restore_pictures(pictures(), lambda x: x, batch_size=4):
         done.append(i)
         assert len(opened) - len(done) < 4
     assert done == list(range(20))

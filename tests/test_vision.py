@@ -215,7 +215,7 @@ def test_the_perceptual_loss_adds_its_distance_and_reaches_the_decoder(folder):
     assert gradient.abs().sum() > 0
 
 def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder, monkeypatch):
-    import sys, lm4lv.perception as perception
+    import sys, lm4lv.images.perceptual as perception
     from lm4lv.images.metrics import MetricUnavailable
     perception.lite_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)

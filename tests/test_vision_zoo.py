@@ -140,7 +140,7 @@ def test_a_damaged_eye_is_named(vq, tmp_path):
     (tmp_path/'eye'/'model.safetensors').write_bytes(b'nothing')
     with pytest.raises(ValueError, match='model.safetensors: cannot be read'): load_vision(name)
     (tmp_path/'eye'/'vision.json').write_text('{')
-    with pytest.raises(ValueError, match='eye.json: damaged'): load_vision(name)
+    with pytest.raises(ValueError, match='vision.json: damaged'): load_vision(name)
 
 def test_a_colon_alone_makes_no_other_kind():
     with pytest.raises(ValueError, match='no MAE'): load_vision('c:nowhere')
