@@ -190,13 +190,13 @@ def test_what_stands_before_is_of_the_same_conversation(tiny, photos):
     alone = check_item(dict(image=['a'], conversations=[dict(role='human', value='Draw.'), dict(role='gpt', value='<image>')]))
     pair = check_item(dict(task='denoise', image=['a', 'b'], conversations=[dict(role='human', value='<image> <task>'), dict(role='gpt', value='<image>')]))
     batch, features = tiny.compile([pair, alone]), torch.randn(3, 5, 16)
-    before = tiny.before(batch, features)
+    before = tiny.previous_features(batch, features)
     assert torch.equal(before[:5], features[0]) and not before[5:].any()
 
 def test_two_pictures_in_one_answer_each_have_one_before(tiny):
     item = check_item(dict(task='denoise', image=['a', 'b', 'c'], conversations=[dict(role='human', value='<image> <task>'), dict(role='gpt', value='<image> <image>')]))
     features = torch.randn(3, 5, 16)
-    assert torch.equal(tiny.before(tiny.compile([item]), features), features[:2].flatten(0, 1))
+    assert torch.equal(tiny.previous_features(tiny.compile([item]), features), features[:2].flatten(0, 1))
 
 # experts
 

@@ -5,7 +5,8 @@ from families import write_llm
 from lm4lv.core.io import WEIGHTS
 from lm4lv.vision.mae import MAE, new_mae
 from lm4lv.llm.frozen import load_llm
-from lm4lv.model.next_element import LM4LV, CheckpointError
+from lm4lv.model.next_element import LM4LV
+from lm4lv.model.storing import CheckpointError
 from lm4lv.model.task_models import TaskModels, by_task, task_folders
 
 @pytest.fixture(scope='module')

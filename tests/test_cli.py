@@ -217,7 +217,7 @@ def test_train_mae_then_evaluate_mae_work_on_a_folder(lm4lv, photo, tmp_path):
     assert json.loads((tmp_path/'a.json').read_text())['n'] == 4
 
 def test_a_dry_run_prints_the_plan_and_fetches_nothing(lm4lv):
-    done = lm4lv('train', '--preset', 'paper-denoise', '--dry-run', '--cards', '4')
+    done = lm4lv('train', '--preset', 'paper-denoise', '--dry-run', '--gpus', '4')
     assert done.returncode == 0 and '7,076,392,192' in done.stdout and '4 x a100' in done.stdout
 
 def test_an_unknown_preset_is_one_clear_line(lm4lv): fails(lm4lv('train', '--preset', 'paper-dehaze'), 'paper-dehaze', 'denoise')

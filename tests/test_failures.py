@@ -5,7 +5,7 @@ from lm4lv.images.degradations import make_pairs
 from lm4lv.images.metrics import psnr
 from lm4lv.images.photos import Photos
 from lm4lv.model.generation import generate
-from lm4lv.evaluation.failures import count_kinds, plot_position_errors, explain, explained, fault_kept, plot_failures, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
+from lm4lv.evaluation.failures import answer_errors, count_kinds, plot_position_errors, explain, explained, fault_kept, plot_failures, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
 from lm4lv.evaluation.restoration import evaluate, evaluation_seeds
 
 P, S = 8, 32
@@ -84,7 +84,7 @@ def test_position_errors_are_those_of_the_tokens(tiny):
     photos = torch.rand(5, 3, 16, 16, generator=rng())
     found = position_errors(tiny, photos, 'denoise', batch_size=2)
     pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 5))
-    torch.testing.assert_close(found['teacher-forced'].mean(0), torch.tensor(tiny.token_errors(pairs)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found['teacher-forced'].mean(0), answer_errors(tiny, pairs).mean(0), atol=1e-5, rtol=1e-4)
     from lm4lv.model.conversations import restoration
     answer, = generate(tiny, [restoration('denoise', answer=False)], pairs.input[3:4], force_image=True)
     target = tiny.vision.encode(pairs.target[3:4])[0]

@@ -79,9 +79,9 @@ def test_each_way_back_is_that_of_finite_differences():
 
 @pytest.mark.parametrize('rows', [1, 2])
 def test_attention_with_shared_keys_is_torchs_and_so_is_its_way_back(rows):
-    mask_of = torch.ones(3, 5, dtype=torch.bool).tril(2).expand(rows, 1, 3, 5).clone()
-    mask_of[-1, :, :, 0] = rows == 1 # one sample is padded
-    mask = torch.zeros(mask_of.shape, dtype=torch.float64).masked_fill(~mask_of, float('-inf'))
+    seen = torch.ones(3, 5, dtype=torch.bool).tril(2).expand(rows, 1, 3, 5).clone()
+    seen[-1, :, :, 0] = rows == 1 # one sample is padded
+    mask = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, float('-inf'))
     q, k, v = double(2, 4, 3, 6), double(2, 2, 5, 6), double(2, 2, 5, 6)
     theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
     torch.testing.assert_close(_Attend.apply(q, k, v, mask), theirs)
@@ -113,8 +113,8 @@ def test_a_cache_copies_each_position_a_few_times_at_most():
 
 def test_every_row_of_a_mask_sees_something():
     mask = torch.tensor([[False, False, True, True]])
-    mask_of = causal_mask(4, 0, mask, torch.zeros(1))
-    assert (mask_of == 0).any(-1).all() and mask_of[0, 0, 3].tolist()[2:] == [0, 0] and mask_of[0, 0, 3, 0] == float('-inf')
+    seen = causal_mask(4, 0, mask, torch.zeros(1))
+    assert (seen == 0).any(-1).all() and seen[0, 0, 3].tolist()[2:] == [0, 0] and seen[0, 0, 3, 0] == float('-inf')
 
 def test_a_model_with_lora_or_biases_runs_through_transformers(tokenizer):
     model = tiny_llm('llama', tokenizer)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from lm4lv.model.next_element import tiny_model
-from lm4lv.evaluation.learning_curves import budgets, doubling, plot_learning_curves, goal, measure_snapshots, samples_needed
+from lm4lv.evaluation.learning_curves import budgets, doubling, plot_learning_curves, goal, measure_snapshots, samples_needed, samples_range
 
 def points(*psnrs, first=1000): return [dict(samples=first * 2 ** k, psnr=p, psnr_ci=.1) for k, p in enumerate(psnrs)]
 
@@ -30,6 +30,20 @@ def test_a_goal_takes_as_many_doublings_as_it_is_slopes_away():
 def test_a_curve_that_falls_or_hardly_rises_never_meets_its_goal():
     assert samples_needed(points(23., 22., 21.), 25) == math.inf
     assert samples_needed(points(20., 20.001, 20.002), 40) == math.inf
+
+def test_a_goal_is_a_range_as_wide_as_the_slope_is_uncertain():
+    curve = points(20., 21.1, 21.9, 23.)
+    slope, half, now = doubling(curve)
+    low, high = samples_range(curve, 30)
+    assert slope > half > 0 and low < samples_needed(curve, 30) < high
+    assert (low, high) == (pytest.approx(8000 * 2 ** ((30 - now) / (slope + half))), pytest.approx(8000 * 2 ** ((30 - now) / (slope - half))))
+    assert samples_range(curve, 21) == (8000, 8000), 'met already'
+
+@pytest.mark.parametrize('curve', [points(20., 22., 20., 22.), points(20., 21.)]) # the interval includes zero, or two points give none
+def test_without_a_slope_above_zero_the_range_has_no_end(curve):
+    assert samples_range(curve, 30)[1] == math.inf
+    run = dict(tasks=dict(denoise=dict(degraded=20., mae_r=20., ceiling=40., goal=30., points=curve)), seconds=4000)
+    assert 'unbounded' in budgets(dict(runs=dict(a=run)))
 
 @pytest.fixture(scope='module')
 def measured():

@@ -7,6 +7,7 @@ from lm4lv.core.loop import FitConfig
 from lm4lv.images.degradations import Pairs, make_pairs
 from lm4lv.vision.mae_training import MAEConfig
 from lm4lv.llm.frozen import load_llm
+from lm4lv.evaluation.failures import answer_errors
 from lm4lv.model.next_element import LM4LV
 from lm4lv.training.trainer import PairBatches, TrainConfig, build, describe, set_values, train, training_data
 
@@ -144,7 +145,7 @@ def test_a_last_fit_changes_the_way_out_alone_and_lowers_its_error_on_what_it_sa
     assert changed == {'adapters.deadapter.weight', 'adapters.deadapter.bias'}
     data, collate = training_data(settings(3), 16)
     pairs = Pairs(**collate([data[12 + i] for i in range(24)])) # those behind the twelve that were trained on
-    with torch.no_grad(): errors = [torch.tensor(model.token_errors(pairs)).mean() for model in (plain, fitted)]
+    with torch.no_grad(): errors = [answer_errors(model, pairs).mean() for model in (plain, fitted)]
     assert errors[1] < errors[0]
 
 def test_a_wrong_dtype_is_an_error_that_names_it(settings):
@@ -212,8 +213,11 @@ def test_lora_changes_what_a_prefix_means_so_it_is_run_for_each_batch_and_learns
     for _ in range(2): # another time with other weights
         for name, p in model.llm.named_parameters():
             if 'lora_B' in name: torch.nn.init.normal_(p.data, std=.05)
-        whole = model.llm.model.model(inputs_embeds=model.embed(batch, features)).last_hidden_state[:, batch.columns].flatten(0, 1)
-        found = model.hidden(batch, features)
+        base, L = model.llm.model.model, model.llm.num_layers
+        states = base(inputs_embeds=model.embed(batch, features), output_hidden_states=True)
+        visual = base.norm(states.hidden_states[model.visual_layer]) if model.visual_layer < L else states.last_hidden_state
+        whole = torch.cat([visual.flatten(0, 1)[batch.visual_from], states.last_hidden_state.flatten(0, 1)[batch.text_from]])
+        found = torch.cat(model.outputs(batch, features))
         torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
         for ours, theirs in zip(*(torch.autograd.grad((out * out.detach().roll(1, -1)).sum(), lora) for out in (found, whole))):
             torch.testing.assert_close(ours, theirs, atol=1e-4 * theirs.abs().max().item(), rtol=1e-3)

@@ -7,7 +7,8 @@ from lm4lv.core.loop import FitConfig
 from lm4lv.vision.loading import load_vision
 from lm4lv.vision.mae import VisionModule
 from lm4lv.vision.vq_beit import BEiTVision, SmallVQ, VQVision, new_beit, with_measured_features, some_photos, train_beit, train_decoder, train_vq
-from lm4lv.model.next_element import LM4LV, CheckpointError
+from lm4lv.model.next_element import LM4LV
+from lm4lv.model.storing import CheckpointError
 from lm4lv.training.trainer import TrainConfig, build, train
 from families import write_llm
 

@@ -145,7 +145,7 @@ def digest(settings: dict, besides: tuple = ()) -> str:
 
 def run_row(
     name: str, variant: Variant, config: TrainConfig, path: str | Path, # the results file
-    test: dict, # photographs to measure on: images, count, crops
+    test: dict, # photographs to measure on: images, count, crops, scale
     out: str | Path, say: callable, progress: bool,
 ) -> tuple: # the row, and the folder of its checkpoints
     "One variant and seed: what is there, or trained, measured and recorded."
@@ -156,7 +156,8 @@ def run_row(
     folder = Path(out)/f"{row['task']}-{variant.like or name}-{row['seed']}-{digest(row['settings'])}"
     if old := stands(path, row): return old, folder
     say(f"{name}, {row['task']}, seed {row['seed']}: {variant.what}")
-    photos = Photos(test['images'], split='test', size=load_vision(config.vision).image_size, crops=test['crops']).spread(test['count'])
+    photos = Photos(test['images'], split='test', size=load_vision(config.vision).image_size, crops=test['crops'],
+                    scale=tuple(test['scale']), random=True).spread(test['count'])
     config.fit.out = str(folder)
     found, written = run_variant(variant, config, photos, progress=progress)
     if not row['seed']: save_row_pictures(path, row, photos, written)
@@ -173,7 +174,7 @@ def run_series(
 ) -> list[dict]: # the rows
     "Train and measure variants, seed by seed."
     if config.fit.seed: raise ValueError(f'setting seed={config.fit.seed}: a series has the seeds 0, 1, ...; say how many, as in --seeds 3')
-    test, rows = dict(images=str(images), count=count, crops=crops), []
+    test, rows = dict(images=str(images), count=count, crops=crops, scale=list(config.crop_scale)), []
     for seed in range(seeds):
         seeded = dataclasses.replace(config, fit=dataclasses.replace(config.fit, seed=seed))
         found = [run_row(name, variant, seeded, path, test, out, say, progress) for name, variant in variants.items()]

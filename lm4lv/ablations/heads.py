@@ -29,14 +29,14 @@ class Mixture(Adapters):
         x = self.deadapter(hidden.to(self.deadapter.weight.dtype)).unflatten(-1, (self.components, -1))
         return x[..., 0].log_softmax(-1), x[..., 1].clamp(-5, 3), x[..., 2:]
 
-    def error(self, hidden, features, before=None): # (n, H), (n, D)
+    def error(self, hidden, features, previous=None): # (n, H), (n, D)
         "Negative log-likelihood of visual tokens, per dimension."
         weights, widths, means = self.mixture(hidden)
         distance = ((features[..., None, :] - means) / widths.exp()[..., None]).square().mean(-1) / 2
         each = -(distance + widths + math.log(2 * math.pi) / 2) * self.width
         return -(weights + each).logsumexp(-1).mean() / self.width
 
-    def to_vision(self, hidden, before=None): # (..., H) -> (..., D)
+    def to_vision(self, hidden, previous=None): # (..., H) -> (..., D)
         "The mean of the likeliest component, or a sample."
         weights, widths, means = self.mixture(hidden)
         chosen = (torch.distributions.Categorical(logits=weights).sample() if self.sample else weights.argmax(-1))[..., None]
@@ -44,7 +44,7 @@ class Mixture(Adapters):
         return found + widths.gather(-1, chosen).exp() * torch.randn_like(found) if self.sample else found
 
     @torch.no_grad()
-    def fit(self, hidden, features, before=None, apart: float = 0.1):
+    def fit(self, hidden, features, previous=None, apart: float = 0.1):
         "Start every mean near the least-squares one, a little apart, and every width at its error."
         plain = SimpleNamespace(deadapter=nn.Linear(hidden.shape[-1], self.width).to(hidden.device))
         fit_deadapter(plain, hidden, features)
@@ -56,12 +56,12 @@ class Mixture(Adapters):
 # %% ../../nbs/7_ablations/13b_heads.ipynb #7e66ba89
 class Skip(Adapters):
     "Adapters whose head says what is to be added to the input's token of the same place."
-    def to_vision(self, hidden, before=None): # (..., H), (..., D) -> (..., D)
-        return super().to_vision(hidden) + before
+    def to_vision(self, hidden, previous=None): # (..., H), (..., D) -> (..., D)
+        return super().to_vision(hidden) + previous
 
-    def fit(self, hidden, features, before=None):
+    def fit(self, hidden, features, previous=None):
         "Start from the least-squares difference."
-        fit_deadapter(self, hidden, features - before)
+        fit_deadapter(self, hidden, features - previous)
 
 # %% ../../nbs/7_ablations/13b_heads.ipynb #e64c1a54
 def with_head(head: callable, model: LM4LV, config: TrainConfig) -> LM4LV: # head: (D, H) -> Adapters

@@ -82,7 +82,7 @@ class Bridge(nn.Module):
     "Into the language model's width, perhaps through it with the task tokens in front, and back."
     def __init__(self, model: LM4LV, task: str, through: bool): # whether through the language model
         super().__init__()
-        self.adapters, self.llm = model.adapters, model.llm if through else None
+        self.adapters, self.llm, self.layer = model.adapters, model.llm if through else None, model.visual_layer
         self.prompt = nn.Parameter(model.tasks([task])[0].detach().clone()) if through else None
 
     def inside(self, features): # (B, N, D) -> (B, N, H)
@@ -90,7 +90,7 @@ class Bridge(nn.Module):
         x = self.adapters.to_llm(features)
         if self.llm is None: return x
         whole = torch.cat([self.prompt.expand(len(x), -1, -1), x], 1)
-        return self.llm.hidden(whole, only=torch.arange(len(self.prompt), whole.shape[1], device=x.device))
+        return self.llm.hidden(whole, only=torch.arange(len(self.prompt), whole.shape[1], device=x.device), layer=self.layer)
 
     def forward(self, features): return self.adapters.to_vision(self.inside(features))
 
@@ -168,11 +168,10 @@ VARIANTS = {
     'vit-llm': Variant('one pass, no causal mask, no rotary positions', model=partial(parallel, True)),
     'random-llm': Variant('weights of the language model drawn by lot, no loss on words', dict(text_weight=0.0), llm=random_llm),
     'shuffled-llm': Variant('entries of each of its matrices shuffled, no loss on words', dict(text_weight=0.0), llm=shuffled_llm),
-    **{f'first-{k}': Variant(f'cut off behind {_count(k, "layer")}, no loss on words', dict(text_weight=0.0), llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
+    **{f'first-{k}': Variant(f'cut off behind {_count(k, "layer")}, no loss on words', dict(text_weight=0.0, visual_depth=1.0), llm=partial(first_layers, k)) for k in (0, 1, 5, 10, 20, 30)},
     'lora': Variant('LoRA beside its weights, trained too', dict(trainable=_LORA)),
     'lora-random': Variant('the same, beside weights drawn by lot, no loss on words', dict(trainable=_LORA, text_weight=0.0), llm=random_llm),
     **{f'tokens-{k}': Variant(_count(k, 'task token'), dict(task_length=k)) for k in (0, 1, 50)}, # the reference has 10
     'words': Variant('a sentence instead of task tokens', dict(trainable=('adapter', 'deadapter')), model=say_it),
     'teacher-forcing': Variant('no noise on the answer as input', dict(input_noise=0.0)),
     'cold-start': Variant('no least-squares start of the de-adapter', dict(warm_start=0))}
-

@@ -21,6 +21,7 @@ class FitConfig:
     batch: int = 16 # samples in a step, over all processes
     lr: float = 3e-4 # peak learning rate
     warmup: int = 200 # steps of linear warm-up
+    schedule: str = 'cosine' # how the rate falls after the warm-up: cosine, linear or constant
     final_lr: float = 0.0 # share of the peak that is left at the end
     betas: tuple = (0.9, 0.95)
     weight_decay: float = 0.0
@@ -41,6 +42,8 @@ def check_config(config: FitConfig):
     "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
+    if config.schedule not in ('cosine', 'linear', 'constant'):
+        raise ValueError(f'setting schedule={config.schedule!r}: expected cosine, linear or constant')
     if config.snapshot_every < 0: raise ValueError(f'setting snapshot_every={config.snapshot_every}: expected at least 0')
     if config.snapshot_every and not config.out: raise ValueError('setting snapshot_every: needs a folder; set `out` too')
     if not config.seconds >= 0: raise ValueError(f'setting seconds={config.seconds}: expected a budget above 0, or 0 to count steps')
@@ -51,11 +54,12 @@ def learning_rate(
     step: int, config: FitConfig,
     seconds: float = 0.0, # of training so far; asked for only where `config.seconds` is set
 ) -> float:
-    "Linear warm-up to `lr`, then a cosine down to `final_lr * lr`."
+    "Linear warm-up to `lr`, then down to `final_lr * lr` along the schedule."
     if step < config.warmup: return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     if config.seconds: done = min(1, seconds / config.seconds)
-    return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * done)) / 2)
+    left = dict(cosine=(1 + math.cos(math.pi * done)) / 2, linear=1 - done, constant=1.0)[config.schedule]
+    return config.lr * (config.final_lr + (1 - config.final_lr) * left)
 
 # %% ../../nbs/0_core/00b_loop.ipynb #774762a9
 class StepSampler:
@@ -182,7 +186,7 @@ class _Run:
 def fit(
     module: torch.nn.Module, # trained: its parameters that require gradients
     dataset, # anything with a length, indexed by any non-negative integer
-    loss_fn: callable, # (module, batch) -> (loss, dict of numbers to log)
+    loss_fn: callable, # (module, batch) -> (loss, dict of values to log); told the step, if it has a `step`
     config: FitConfig,
     collate: callable = None, # list of samples -> batch
     on_log: callable = None, # called with the log's newest entry
@@ -199,6 +203,7 @@ def fit(
     for part, batch in enumerate(loader, run.step * config.accumulate):
         torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
+            if hasattr(loss_fn, 'step'): loss_fn.step = run.step
             loss, numbers = loss_fn(model, batch)
             _stop_nonfinite(loss, batch, run.step, config, accelerator)
             accelerator.backward(loss)

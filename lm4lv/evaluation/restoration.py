@@ -14,7 +14,7 @@ from PIL import Image
 from ..images.classical import CLASSICAL, classical
 from ..images.degradations import get_task, make_pairs
 from ..images.metrics import MetricUnavailable, lpips, lpips_network, mean_interval, psnr, score, ssim
-from ..images.photos import Photos, to_image
+from ..images.photos import CROP_SCALE, Photos, to_image
 from ..model.conversations import restoration
 from ..model.generation import generate, restore
 from ..model.task_models import by_task
@@ -90,8 +90,9 @@ def evaluate(
     images: str = 'builtin', # source of photographs; of 'builtin' the test half
     tasks: list | None = None, # by default all that there are tokens for
     count: int | None = 96, # crops, at most
-    crops: int = 16, # crops from each photograph, the first one centred
+    crops: int = 16, # crops from each photograph
     seed: int = 0, free: int = 16,
+    scale: tuple = CROP_SCALE, # range of a crop's area, as a share of the photograph's largest square
     on_task: callable = None, # called with each task's name before it starts
 ) -> tuple: # the report, fit for JSON, and the pictures of each task
     "Table 2 on any photographs; `ValueError` for a task that no model has tokens for."
@@ -100,9 +101,9 @@ def evaluate(
     for task in tasks:
         if task not in models: raise ValueError(f"this checkpoint was not trained for {task!r}: it has {', '.join(models)}")
     first, missing = models[tasks[0]], perceptual()
-    photos = Photos(images, split='test', size=first.vision.image_size, crops=crops, seed=seed)
+    photos = Photos(images, split='test', size=first.vision.image_size, crops=crops, seed=seed, scale=scale, random=True)
     batch, groups = photos.spread_groups(count)
-    report, shown = dict(tasks={}, seed=seed, images=str(images), crops=crops, size=first.vision.image_size,
+    report, shown = dict(tasks={}, seed=seed, images=str(images), crops=crops, scale=list(scale), size=first.vision.image_size,
                          dtype=str(first.llm.dtype).removeprefix('torch.'), skipped=photos.bad, lpips=missing or 'alex',
                          interval='95%, over photographs'), {}
     for task in tasks:

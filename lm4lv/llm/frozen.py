@@ -126,18 +126,42 @@ class FrozenLLM(nn.Module):
         for i, (keys, values) in enumerate(layers): cache.update(keys, values, i)
         return cache
 
+    def read(self,
+        inputs_embeds: torch.Tensor, # (B, T, H)
+        wanted: dict, # how many layers -> which of the T positions (C,), all if None
+        mask: torch.Tensor | None = None, # (B, past + T), True where a token stands
+        positions: torch.Tensor | None = None, # (B, T) position ids
+        cache=None, # from `new_cache`; extended in place, in the layers that are run
+    ) -> dict: # how many layers -> (B, C, H), the residual stream after them, after the final norm
+        "What stands in the residual stream after some of the layers; our own decoder runs none above the highest."
+        x, top = inputs_embeds.to(self.dtype), max(wanted)
+        if self.fast:
+            states = {count: only for count, only in wanted.items() if count != top}
+            states[top] = self.layers.through(x, 0, top, mask, positions, cache, wanted[top], states)
+            return {count: self.layers.final_norm(state) for count, state in states.items()}
+        out = self.model.base_model(inputs_embeds=x, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                                    use_cache=cache is not None, output_hidden_states=min(wanted) < self.num_layers)
+        states = {count: out.last_hidden_state if count == self.num_layers else self.final_norm(out.hidden_states[count]) for count in wanted}
+        return {count: state if wanted[count] is None else state[:, wanted[count]] for count, state in states.items()}
+
+    def final_norm(self, x):
+        "The norm after the last layer, by whatever name transformers has it."
+        base = getattr(self.model.base_model, 'decoder', self.model.base_model)
+        for name in ('norm', 'ln_f', 'final_layernorm', 'final_layer_norm'):
+            if isinstance(module := getattr(base, name, None), nn.Module): return module(x)
+        raise LLMError(f'{self.name}: no final norm found in {type(base).__name__}; read visual tokens after the last layer (visual_depth=1)')
+
     def hidden(self,
         inputs_embeds: torch.Tensor, # (B, T, H)
         mask: torch.Tensor | None = None, # (B, past + T), True where a token stands
         positions: torch.Tensor | None = None, # (B, T) position ids
         cache=None, # from `new_cache`; extended in place
         only: torch.Tensor | None = None, # (C,) which of the T positions are wanted; all if None
-    ) -> torch.Tensor: # (B, T, H) or (B, C, H), behind the last norm
+        layer: int | None = None, # after how many layers; all if None
+    ) -> torch.Tensor: # (B, T, H) or (B, C, H), after the final norm
         "Run the layers on a sequence of vectors."
-        if self.fast: return self.layers(inputs_embeds.to(self.dtype), mask, positions, cache, only)
-        out = self.model.base_model(inputs_embeds=inputs_embeds.to(self.dtype), attention_mask=mask,
-                                    position_ids=positions, past_key_values=cache, use_cache=cache is not None)
-        return out.last_hidden_state if only is None else out.last_hidden_state[:, only]
+        layer = self.num_layers if layer is None else layer
+        return self.read(inputs_embeds, {layer: only}, mask, positions, cache)[layer]
 
     def prefix(self, ids: torch.Tensor): # (T,) token ids
         "Keys and values of a constant beginning, a pair of (1, heads, T, width) for each layer."

@@ -134,6 +134,10 @@ class Cache:
     @property
     def length(self): return self.rows[0][2] if self.rows else 0
 
+    def length_of(self, i: int) -> int:
+        "How many positions layer `i` holds; upper layers may lag behind."
+        return self.rows[i][2] if i < len(self.rows) else 0
+
     @property
     def layers(self): return [(keys[:, :, :n], values[:, :, :n]) for keys, values, n in self.rows]
 
@@ -164,7 +168,7 @@ class Cache:
 
 # %% ../../nbs/3_llm/05a_llama_decoder.ipynb #68ae9ca4
 def layer_linears(layer) -> list: # of transformers' modules
-    "The layer_linears of a layer, those together that read the same."
+    "The linear layers of a decoder layer, those together that read the same input."
     attention, mlp = layer.self_attn, layer.mlp
     return [[attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj], [mlp.gate_proj, mlp.up_proj], [mlp.down_proj]]
 
@@ -178,7 +182,7 @@ class LlamaDecoder:
         self.joined, self.norms = [], []
 
     def fuse(self):
-        "Join the layer_linears of every layer, anew if the model was moved or rounded meanwhile."
+        "Join the matrices of every layer, anew if the model was moved or rounded meanwhile."
         first = [l.self_attn.q_proj.weight.data_ptr() for l in self.base.layers[:1]]
         if [p[0].weight.data_ptr() for p in self.joined[:1]] == first: return
         self.joined = [[self.product(linears) for linears in layer_linears(layer)] for layer in self.base.layers]
@@ -191,7 +195,7 @@ class LlamaDecoder:
 
     @classmethod
     def fits(cls, base) -> bool:
-        "Whether a model is LLaMA-style, without biases, with plain layer_linears and attention."
+        "Whether a model is LLaMA-style, without biases, with plain matrices and attention."
         config = base.config
         return (config.model_type == 'llama' and config.hidden_act == 'silu' and not config.attention_bias and not config.mlp_bias
                 and all(cls.plain(m) for layer in base.layers[:1] for linears in layer_linears(layer) for m in linears))
@@ -202,7 +206,7 @@ class LlamaDecoder:
         return F.rms_norm(x, weight.shape, weight, self.eps)
 
     def rotary(self, x, positions): # (B, T, H), (B, T) -> cosines and signed sines, (B, 1, T, D) each
-        "By how much each position rotary its queries and keys."
+        "Cosines and signed sines of the angles by which queries and keys are rotated at each position."
         cos, sin = (a[:, None] for a in self.base.rotary_emb(x, positions))
         return cos, torch.cat([-sin[..., :sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2:]], -1)
 
@@ -215,7 +219,7 @@ class LlamaDecoder:
         return x.device.type == 'cpu' and (x.dtype == torch.bfloat16 or x.dtype == torch.float32 and torch.is_grad_enabled())
 
     def attend(self, i, x, angles, mask, cache, only=None):
-        "Each position asks the earlier ones."
+        "Attention: each position reads from the earlier ones and itself."
         project, out = self.joined[i][:2]
         queries, keys, values = run(_Split, project(x), *angles, self.heads, self.kv_heads)
         if cache is not None: keys, values = cache.update(keys, values, i)
@@ -226,9 +230,39 @@ class LlamaDecoder:
         return out(found.transpose(1, 2).flatten(2))
 
     def mlp(self, i, x):
-        "Each position thinks for itself."
+        "The gated MLP, for each position by itself."
         widen, narrow = self.joined[i][2:]
         return narrow(run(_Gate, widen(x)))
+
+    def layer(self, i, x, angles, mask, cache, only=None):
+        "The residual stream after layer `i`: attention's answer and then the MLP's are added to it."
+        before, between = self.norms[i]
+        normed = self.norm(x, before)
+        if only is not None: x, mask = x[:, only], mask if mask is None else mask[..., only, :]
+        x = x + self.attend(i, normed, angles, mask, cache, only)
+        return x + self.mlp(i, self.norm(x, between))
+
+    def through(self,
+        x: torch.Tensor, # (B, T, H) residual stream before the first of these layers
+        first: int, end: int, # the layers first, ..., end - 1
+        mask: torch.Tensor | None = None, # (B, past + T), True where a token stands
+        positions: torch.Tensor | None = None, # (B, T)
+        cache: Cache | None = None, # extended in place, in these layers
+        only: torch.Tensor | None = None, # (C,) which of the T positions the last of these layers need answer; all if None
+        save: dict | None = None, # layer count -> positions (C,) or None; replaced by the residual stream there: (B, C, H)
+    ) -> torch.Tensor: # (B, T, H) or (B, C, H), not normed
+        "The residual stream after some of the layers."
+        self.fuse()
+        T, past = x.shape[1], cache.length_of(first) if cache is not None else 0
+        if positions is None: positions = torch.arange(past, past + T, device=x.device)[None]
+        angles = self.rotary(x, positions)
+        mask = self.mask_of(T, past, mask, x, self.by_hand(x) or only is not None)
+        for i in range(first, end):
+            x = self.layer(i, x, angles, mask, cache, only if i == end - 1 else None)
+            if save and i + 1 in save: save[i + 1] = x if save[i + 1] is None or i == end - 1 else x[:, save[i + 1]]
+        return x[:, only] if only is not None and first == end else x # a model that was left no layer
+
+    def final_norm(self, x): return self.norm(x, self.base.norm.weight)
 
     def __call__(self,
         x: torch.Tensor, # (B, T, H) vectors
@@ -236,22 +270,10 @@ class LlamaDecoder:
         positions: torch.Tensor | None = None, # (B, T)
         cache: Cache | None = None, # extended in place
         only: torch.Tensor | None = None, # (C,) which of the T positions are wanted; all if None
-    ) -> torch.Tensor: # (B, T, H) or (B, C, H), behind the last norm
+    ) -> torch.Tensor: # (B, T, H) or (B, C, H), after the last norm
         "All layers and the last norm."
         self.fuse()
-        T, past = x.shape[1], cache.length if cache is not None else 0
-        if positions is None: positions = torch.arange(past, past + T, device=x.device)[None]
-        angles = self.rotary(x, positions)
-        mask = self.mask_of(T, past, mask, x, self.by_hand(x) or only is not None)
-        last = len(self.norms) - 1
-        for i, (before, between) in enumerate(self.norms):
-            some = only if i == last else None
-            found = self.norm(x, before)
-            if some is not None: x, mask = x[:, some], mask if mask is None else mask[..., some, :]
-            x = x + self.attend(i, found, angles, mask, cache, some)
-            x = x + self.mlp(i, self.norm(x, between))
-        if only is not None and not self.norms: x = x[:, only] # a model that was left no layer
-        return self.norm(x, self.base.norm.weight)
+        return self.final_norm(self.through(x, 0, len(self.norms), mask, positions, cache, only))
 
 def causal_mask(
     T: int, past: int, # new and earlier positions
@@ -261,8 +283,8 @@ def causal_mask(
 ) -> torch.Tensor | None: # (B or 1, 1, T, past + T), 0 or minus infinity, to be added; None for the plain rule
     "Who may look at whom."
     if mask is None and not explicit and (T == 1 or past == 0): return None
-    mask_of = torch.ones(T, past + T, dtype=torch.bool, device=like.device).tril(past)[None, None]
+    seen = torch.ones(T, past + T, dtype=torch.bool, device=like.device).tril(past)[None, None]
     if mask is not None:
         diagonal = torch.eye(T, past + T, dtype=torch.bool, device=like.device).roll(past, 1) # padding sees itself: no row is empty
-        mask_of = mask_of & (mask.bool()[:, None, None] | diagonal)
-    return like.new_zeros(mask_of.shape).masked_fill_(~mask_of, float('-inf'))
+        seen = seen & (mask.bool()[:, None, None] | diagonal)
+    return like.new_zeros(seen.shape).masked_fill_(~seen, float('-inf'))

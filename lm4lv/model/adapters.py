@@ -12,7 +12,7 @@ from torch import nn
 
 # %% ../../nbs/4_model/06_adapters.ipynb #2a1acccf
 class Adapters(nn.Module):
-    "The two affine maps between eye and language model."
+    "The two affine maps between vision module and language model."
     def __init__(self,
         feature_dim: int, hidden_size: int, # D and H
         scale: float = 0.1, # root mean square of the adapter's outputs at the start, for features of unit scale
@@ -28,15 +28,15 @@ class Adapters(nn.Module):
         "Visual tokens as vectors for the language model: (..., H)."
         return self.adapter(features)
 
-    def to_vision(self, hidden, before=None): # (..., H); a head may also look at the same places of the picture `before`: (..., D)
+    def to_vision(self, hidden, previous=None): # (..., H); a head may also look at the same places of the `previous` picture: (..., D)
         "The language model's vectors as visual tokens: (..., D)."
         return self.deadapter(hidden.to(self.deadapter.weight.dtype))
 
-    def error(self, hidden, features, before=None): # (n, H), (n, D)
+    def error(self, hidden, features, previous=None): # (n, H), (n, D)
         "What is trained: the mean squared error of visual tokens."
-        return F.mse_loss(self.to_vision(hidden, before), features)
+        return F.mse_loss(self.to_vision(hidden, previous), features)
 
-    def fit(self, hidden, features, before=None): # (n, H), (n, D)
+    def fit(self, hidden, features, previous=None): # (n, H), (n, D)
         "Start the de-adapter by least squares."
         fit_deadapter(self, hidden, features)
 

@@ -172,7 +172,9 @@ class Batch:
     text_to: torch.Tensor # ... and the token ids to predict
     visual_from: torch.Tensor # places that predict supervised visual tokens
     visual_to: torch.Tensor # ... and which rows of `visual` they predict
-    columns: torch.Tensor # (C,) the columns t in which some place predicts
+    columns: torch.Tensor # (C,) the columns t in which some position predicts
+    text_columns: torch.Tensor # those of them that predict text
+    visual_columns: torch.Tensor # those of them that predict visual tokens
     prefix: int # leading text tokens that all conversations share
     end: int # what stands from here on predicts nothing
 
@@ -215,10 +217,12 @@ def make_batch(
                 places['visual_from'].append(t - 1); places['visual_to'].append(len(places['visual']))
             if kind == 'picture': places['visual'].append(t)
             if kind == 'task': places['task'].append(t)
-    columns = sorted({t % T for t in places['text_from'] + places['visual_from']})
+    text_columns, visual_columns = (sorted({t % T for t in places[kind]}) for kind in ('text_from', 'visual_from'))
+    columns = sorted({*text_columns, *visual_columns})
     prefix = 0 if left and not mask.all() else _shared(rows, min([T - 1, *columns[:1], min(map(len, rows)) - 1]))
     return Batch(ids, mask, tasks=[s.task for segments in compiled for s in segments if s.kind == 'task'],
                  prefix=prefix, end=columns[-1] + 1 if columns else T, columns=torch.tensor(columns, dtype=torch.long),
+                 text_columns=torch.tensor(text_columns, dtype=torch.long), visual_columns=torch.tensor(visual_columns, dtype=torch.long),
                  **{k: torch.tensor(v, dtype=torch.long) for k, v in places.items()})
 
 # %% ../../nbs/4_model/07_conversations.ipynb #63172ced

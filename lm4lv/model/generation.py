@@ -22,10 +22,10 @@ class Answer:
 
 class _Writer:
     "The state of one answer: text, or so many visual tokens into a picture."
-    def __init__(self, tokenizer, num_tokens, ends, stop, most): # token ids that end an answer; a text that does; pictures
-        self.tokenizer, self.num_tokens, self.ends, self.stop, self.most = tokenizer, num_tokens, ends, stop, most
+    def __init__(self, tokenizer, num_tokens, ends, stop, max_pictures): # token ids that end an answer; a text that does
+        self.tokenizer, self.num_tokens, self.ends, self.stop, self.max_pictures = tokenizer, num_tokens, ends, stop, max_pictures
         self.ids, self.row, self.drawn, self.text, self.done, self.finished = [], [], [], '', False, False
-        self.drawing, self.before = False, None # the visual tokens of the picture before
+        self.drawing, self.previous = False, None # the visual tokens of the previous picture
 
     def word(self, token):
         "Take a text token."
@@ -34,21 +34,21 @@ class _Writer:
             return
         self.ids.append(token)
         tail = self.tokenizer.decode(self.ids)
-        if tail.endswith(OPEN) and len(self.drawn) >= self.most: self.text, self.ids, self.done = self.text + tail[:-len(OPEN)], [], True
+        if tail.endswith(OPEN) and len(self.drawn) >= self.max_pictures: self.text, self.ids, self.done = self.text + tail[:-len(OPEN)], [], True
         elif tail.endswith(OPEN): self.open(tail[:-len(OPEN)])
         elif self.stop and tail.endswith(self.stop):
             self.text, self.ids, self.done, self.finished = self.text + tail[:-len(self.stop)], [], True, True
 
-    def open(self, before=''):
+    def open(self, text=''):
         "Start a picture."
-        self.text, self.ids, self.drawing = self.text + before + '<image>', [], True
+        self.text, self.ids, self.drawing = self.text + text + '<image>', [], True
 
     def feature(self, vector):
         "Take a visual token."
         self.row.append(vector)
         if len(self.row) == self.num_tokens:
             self.drawn.append(torch.stack(self.row))
-            self.row, self.drawing, self.before = [], False, self.drawn[-1]
+            self.row, self.drawing, self.previous = [], False, self.drawn[-1]
 
     def answer(self, vision):
         "The finished answer; pictures that were cut off by a limit are left out."
@@ -68,8 +68,8 @@ def generate(
     items: list, # conversations from `check_item`, the last turn left open or empty
     images: torch.Tensor, # (P, 3, S, S) in [0, 1], the pictures of all conversations in order
     max_words: int = 24, # text tokens of an answer, at most
-    max_pictures: int = 1, # an answer ends behind so many
-    force_image: bool = False, # write <Img> for the model, as the official code does, and end behind the picture
+    max_pictures: int = 1, # an answer ends after so many
+    force_image: bool = False, # write <Img> for the model, as the official code does, and end after the picture
     temperature: float = 0.0, # of words; 0 is greedy
     seed: int = 0, # of sampling
     on_token: callable = None, # called with (row, 'word' or 'visual', token id or feature) as they come
@@ -81,7 +81,7 @@ def generate(
     writers = [_Writer(tokenizer, N, ends, stop, max_pictures) for _ in items]
     features = model.vision.encode(images) if len(images) else images.new_zeros(0, N, model.vision.feature_dim)
     for writer, seen in zip(writers, features.split([len(item['images']) for item in items])):
-        writer.before = seen[-1] if len(seen) else features.new_zeros(N, features.shape[-1])
+        writer.previous = seen[-1] if len(seen) else features.new_zeros(N, features.shape[-1])
     vectors, mask = model.embed(batch, features), batch.mask
     if force_image:
         opening = model.llm.embed(torch.tensor(tokenizer(OPEN, add_special_tokens=False).input_ids, device=vectors.device))
@@ -90,36 +90,59 @@ def generate(
         for writer in writers: writer.open()
     P = batch.prefix
     cache = model.prefix_cache(batch.ids[0, :P], len(items)) if P else model.llm.new_cache()
+    reader = _Reader(model, cache)
     padded = not mask.all()
     positions = (mask.long().cumsum(1) - 1).clamp_min(0)
-    end = torch.tensor([vectors.shape[1] - P - 1], device=vectors.device)
-    hidden = model.llm.hidden(vectors[:, P:], mask if padded else None, positions[:, P:], cache, end)[:, -1]
+    states = reader(vectors[:, P:], mask if padded else None, positions[:, P:], any(not w.drawing for w in writers))
     position, rng, words = positions[:, -1:], torch.Generator().manual_seed(seed), torch.zeros(len(items), dtype=torch.long)
     while True:
-        vectors = _step(model, writers, hidden, temperature, rng, on_token)
+        vectors = _step(model, writers, states, temperature, rng, on_token)
         for i, writer in enumerate(writers):
             words[i] += not writer.drawing
             writer.done |= not writer.drawing and (force_image and len(writer.drawn) >= max_pictures or words[i] >= max_words)
         if all(w.done for w in writers): break
         position = position + 1
         if padded: mask = torch.cat([mask, mask.new_ones(len(items), 1)], 1)
-        hidden = model.llm.hidden(vectors[:, None], mask if padded else None, position, cache)[:, -1]
+        text = any(not w.drawing and not w.done for w in writers)
+        states = reader(vectors[:, None], mask if padded else None, position, text)
     return [writer.answer(model.vision) for writer in writers]
 
-def _step(model, writers, hidden, temperature, rng, on_token):
+class _Reader:
+    "Runs the language model on further positions, its upper layers only when text is to be written."
+    def __init__(self, model, cache):
+        self.llm, self.layer, self.cache = model.llm, model.visual_layer, cache
+        self.pending = [] # residual streams (B, T, H) and position ids (B, T) that the upper layers have not seen
+
+    def __call__(self, vectors, mask, positions, text): # (B, T, H) -> two (B, H), the latter None where no text is wanted
+        "Output vectors at the last position: after the visual layer, and after all."
+        llm, L, last = self.llm, self.llm.num_layers, torch.tensor([vectors.shape[1] - 1], device=vectors.device)
+        if self.layer == L or not llm.fast:
+            states = llm.read(vectors, {self.layer: last, L: last}, mask, positions, self.cache)
+            return states[self.layer][:, -1], states[L][:, -1]
+        decoder = llm.layers
+        stream = decoder.through(vectors.to(llm.dtype), 0, self.layer, mask, positions, self.cache)
+        self.pending.append((stream, positions))
+        if not text: return decoder.final_norm(stream[:, -1]), None
+        streams, ids = (torch.cat(x, 1) for x in zip(*self.pending))
+        self.pending, last = [], torch.tensor([streams.shape[1] - 1], device=vectors.device)
+        top = decoder.through(streams, self.layer, L, mask, ids, self.cache, last)
+        return decoder.final_norm(stream[:, -1]), decoder.final_norm(top[:, -1])
+
+def _step(model, writers, states, temperature, rng, on_token):
     "Read the next element of every row off the output vectors; returns the next input vectors (B, H)."
     text = [i for i, w in enumerate(writers) if not w.drawing and not w.done]
     visual = [i for i, w in enumerate(writers) if w.drawing and not w.done]
-    vectors = hidden.new_zeros(hidden.shape, dtype=model.adapters.adapter.weight.dtype)
+    drawn, written = states # (B, H) that predict visual tokens, and text
+    vectors = drawn.new_zeros(drawn.shape, dtype=model.adapters.adapter.weight.dtype)
     if text:
-        tokens = _choose(model.llm.logits(hidden[text]), temperature, rng)
+        tokens = _choose(model.llm.logits(written[text]), temperature, rng)
         vectors[text] = model.llm.embed(tokens).to(vectors.dtype)
         for i, token in zip(text, tokens.tolist()):
             writers[i].word(token)
             if on_token: on_token(i, 'word', token)
     if visual:
-        before = torch.stack([writers[i].before[len(writers[i].row)] for i in visual])
-        features = model.adapters.to_vision(hidden[visual], before)
+        previous = torch.stack([writers[i].previous[len(writers[i].row)] for i in visual])
+        features = model.adapters.to_vision(drawn[visual], previous)
         vectors[visual] = model.adapters.to_llm(features)
         for i, feature in zip(visual, features):
             writers[i].feature(feature)
@@ -171,6 +194,6 @@ def restore_uncached(model: LM4LV, images: torch.Tensor, task: str) -> torch.Ten
                          model.llm.embed(opening).expand(len(images), -1, -1)], 1)
     features = []
     for _ in range(model.vision.num_tokens):
-        features.append(model.adapters.to_vision(model.llm.hidden(vectors)[:, -1]))
+        features.append(model.adapters.to_vision(model.llm.hidden(vectors, layer=model.visual_layer)[:, -1]))
         vectors = torch.cat([vectors, model.adapters.to_llm(features[-1])[:, None]], 1)
     return torch.stack(features, 1)

@@ -13,7 +13,8 @@ from ..core.io import WEIGHTS
 from ..images.degradations import TASKS
 from ..vision.mae import MAE
 from ..llm.frozen import load_llm
-from .next_element import LM4LV, CheckpointError, read_config
+from .next_element import LM4LV
+from .storing import CheckpointError, read_config
 
 # %% ../../nbs/4_model/09a_task_models.ipynb #5da8e650
 BANK = 'bank' # the sub-folder whose checkpoint serves every task that no other one does

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ..core.io import cache_folder
-from ..images.photos import PhotoError, crop, open_photo
+from ..images.photos import PhotoError, crop, open_photo, whole
 from ..model.conversations import ConversationError, check_item
 
 # %% ../../nbs/5_training/10a_large_datasets.ipynb #9fc56e0d
@@ -86,24 +86,28 @@ class ItemPhotos(torch.utils.data.Dataset):
         size: int = 32, # side of the crops
         seed: int = 0, scale: tuple = (0.1, 1.0), # of the random crops
         missing: str = 'error', # at a picture that cannot be read: 'error', or 'skip' to take the next item
+        resize: str = 'crop', # 'crop' or 'whole', as `Photos` has them
     ):
         if missing not in ('error', 'skip'): raise ValueError(f"missing {missing!r}: expected 'error' or 'skip'")
         self.items, self.root = ItemFile(path), Path(root) if root else Path(path).parent
-        self.size, self.seed, self.scale, self.missing, self.bad = size, seed, scale, missing, {}
+        self.size, self.seed, self.scale, self.missing, self.resize, self.bad = size, seed, scale, missing, resize, {}
         if missing == 'error': self.check()
 
     def __len__(self): return len(self.items)
 
-    def check(self, most: int = 10_000):
+    def check(self, max_checked: int = 10_000):
         "Look whether the first items' pictures are there; `PhotoError` lists those that are not."
-        paths = [self.root/path for i in range(min(most, len(self))) for path in self.items[i]['images']]
+        paths = [self.root/path for i in range(min(max_checked, len(self))) for path in self.items[i]['images']]
         lost = [str(path) for path in paths if not path.exists()]
         if lost: raise PhotoError(f"{self.items.path}: {len(lost)} of {len(paths)} pictures are missing: {', '.join(lost[:5])}"
                                   f"{', ...' if len(lost) > 5 else ''}; set image_root to their folder, or missing=skip to leave such items out")
 
     def pictures(self, item, index):
         "The crops of one item (pictures, 3, S, S), all cut alike."
-        cut = lambda path: crop(open_photo(self.root/path), self.size, np.random.default_rng([self.seed, index]), self.scale)
+        def cut(path):
+            image = open_photo(self.root/path)
+            if self.resize == 'whole': return whole(image, self.size)
+            return crop(image, self.size, np.random.default_rng([self.seed, index]), self.scale)
         return torch.stack([cut(path) for path in item['images']]) if item['images'] else torch.zeros(0, 3, self.size, self.size)
 
     def __getitem__(self, index) -> dict: # item, images (pictures, 3, S, S), index

@@ -17,7 +17,7 @@ from ..vision.mae import MAE
 from ..llm.frozen import DEFAULT, FrozenLLM, load_tokenizer
 from ..model.conversations import restoration
 from ..model.next_element import LM4LV
-from .trainer import TrainConfig, set_trainable
+from .trainer import TrainConfig, set_trainable, visual_layer
 
 # %% ../../nbs/5_training/10b_presets.ipynb #6c352954
 LLAVA = 595_375 # pictures of LLaVA-595k
@@ -28,7 +28,10 @@ PRESETS = { # a task's name goes behind the dash: paper-denoise
         warm_start=0, fit=FitConfig(steps=3000, batch=64, accumulate=8, lr=6e-4, warmup=200, precision='fp16', workers=2)),
     'paper': lambda: TrainConfig(images='llava/chat.json', image_root='llava/images', llm='meta-llama/Llama-2-7b-chat-hf',
         vision='bytetriper/vit-mae-r', template='official', llm_dtype='bfloat16', warm_start=0,
-        fit=FitConfig(steps=2 * LLAVA // 256, batch=256, accumulate=2, lr=3e-4, warmup=200, precision='bf16', workers=8))}
+        visual_depth=1.0, text_every=1, resize='whole',
+        fit=FitConfig(steps=2 * LLAVA // 256, batch=256, accumulate=2, lr=3e-4, warmup=200, schedule='linear', precision='bf16', workers=8)),
+    'gpu': lambda: TrainConfig(input_noise=1.0, text_every=8, fit=FitConfig(steps=4688, batch=256, lr=2e-3, warmup=100, precision='bf16',
+        workers=8, save_every=1000))}
 
 def preset(name: str) -> TrainConfig: # such as paper-denoise
     "All settings of a named run; `ValueError` for an unknown name."
@@ -60,14 +63,15 @@ def _config(name):
         raise ValueError(f'{name!r}: its shape is not known ({str(error).splitlines()[0]}); a dry run knows {", ".join(SHAPES)} and folders') from error
 
 def build_meta(config: TrainConfig) -> LM4LV:
-    "The model that a config describes, with shapes and no numbers; text is counted with the default tokenizer."
+    "The model that a config describes, with shapes and no values; text is counted with the default tokenizer."
     from transformers import AutoModelForCausalLM, ViTMAEForPreTraining
     tokenizer = load_tokenizer()
     with torch.device('meta'):
         dtype = torch.float32 if config.llm_dtype == 'auto' else getattr(torch, config.llm_dtype)
         llm = FrozenLLM(AutoModelForCausalLM.from_config(_config(config.llm), dtype=dtype), tokenizer, config.llm)
         vision = MAE(ViTMAEForPreTraining(_config(WEIGHTS/'mae' if config.vision == 'default' else config.vision)))
-        model = LM4LV(llm, vision, list(config.tasks), config.task_length, config.template, config.vision)
+        model = LM4LV(llm, vision, list(config.tasks), config.task_length, config.template, config.vision,
+                      visual_layer(config, llm.num_layers))
     return set_trainable(model, config)
 
 # %% ../../nbs/5_training/10b_presets.ipynb #f940f1ff

@@ -47,7 +47,7 @@ class Eye(nn.Module):
             mean=self.feature_mean.tolist(), std=self.feature_std.tolist()), **more))
 
 def read_vision_config(folder: Path) -> dict | None: # None for a folder or a hub name that is no eye of ours
-    "An eye's `eye.json`; `ValueError` for a damaged one."
+    "An eye's `vision.json`; `ValueError` for a damaged one."
     if not (folder/'vision.json').exists(): return None
     try: return json.loads((folder/'vision.json').read_text())
     except ValueError as error: raise ValueError(f'{folder}/vision.json: damaged ({error}); save the eye again') from error
@@ -125,7 +125,7 @@ class VQVision(Eye):
         return getattr(out, 'sample', out)
 
     def save_pretrained(self, folder: str | Path):
-        "Write ours as `model.safetensors`, diffusers' as diffusers does, each with `eye.json`."
+        "Write ours as `model.safetensors`, diffusers' as diffusers does, each with `vision.json`."
         if small := isinstance(self.model, SmallVQ): write_tensors(Path(folder)/'model.safetensors', self.model.state_dict(), torch.float16)
         else: self.model.save_pretrained(folder)
         self.write(folder, small=self.model.config if small else None)
@@ -147,7 +147,7 @@ def diffusers_vq(name: str):
     source, part = name.rsplit('/', 1) if name.count('/') == 2 and not Path(name).exists() else (name, None)
     try: return VQModel.from_pretrained(source, subfolder=part)
     except Exception as error:
-        raise ValueError(f'no VQ eye at {name!r} ({str(error).splitlines()[0]}); expected "default", a folder with eye.json, '
+        raise ValueError(f'no VQ eye at {name!r} ({str(error).splitlines()[0]}); expected "default", a folder with vision.json, '
                          'or a diffusers VQModel by folder or hub name (which needs a network once)') from error
 
 # %% ../../nbs/2_vision/04b_vq_and_beit.ipynb #dc4c83f0
@@ -167,7 +167,7 @@ class BEiTVision(Eye):
         return F.fold(self.decoder(tokens, order).logits.transpose(1, 2), self.image_size, self.patch, stride=self.patch)
 
     def save_pretrained(self, folder: str | Path):
-        "Write encoder, decoder and `eye.json`."
+        "Write encoder, decoder and `vision.json`."
         self.encoder.config.save_pretrained(folder)
         write_tensors(Path(folder)/'encoder.safetensors', self.encoder.state_dict(), torch.float16)
         write_tensors(Path(folder)/'decoder.safetensors', self.decoder.state_dict(), torch.float16)
