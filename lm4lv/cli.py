@@ -296,10 +296,9 @@ def bench(
 # %% ../nbs/8_app/15d_command_line.ipynb #224983de
 def _expected():
     "Errors that bad input causes, of the modules that were imported; a bug is none of these."
-    names = dict(photos='PhotoError', llm='LLMError', model='CheckpointError', conversations='ConversationError',
-                 metrics='MetricUnavailable', loop='NonFiniteLoss')
-    found = [getattr(sys.modules.get(f'lm4lv.{module}'), name, None) for module, name in names.items()]
-    return (ValueError, OSError, *[e for e in found if e])
+    names = {'images.metrics': 'MetricUnavailable', 'llm.frozen': 'LLMError', 'core.loop': 'NonFiniteLoss'} # the others are ValueErrors
+    errors = [getattr(sys.modules.get(f'lm4lv.{module}'), name, None) for module, name in names.items()]
+    return (ValueError, OSError, *[error for error in errors if error])
 
 def main():
     "The `lm4lv` command."

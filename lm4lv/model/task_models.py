@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from ..core.io import WEIGHTS
 from ..images.degradations import TASKS
-from ..vision.mae import MAE
+from ..vision.loading import load_vision
 from ..llm.frozen import load_llm
 from .next_element import LM4LV
 from .storing import CheckpointError, read_config
@@ -49,7 +49,7 @@ class TaskModels(Mapping):
         dtype: torch.dtype = torch.float32, device: str = 'cpu',
     ):
         self.name, self.dtype, self.device = name, dtype, device
-        self.folders, self._models, self._llms, self._eyes = task_folders(name), {}, {}, {}
+        self.folders, self._models, self._llms, self._visions = task_folders(name), {}, {}, {}
 
     def __iter__(self): return iter(self.folders)
     def __len__(self): return len(self.folders)
@@ -67,10 +67,10 @@ class TaskModels(Mapping):
         "A checkpoint around base models that may be loaded already."
         config = read_config(folder)
         llm = None if config.get('lora') else self._once(self._llms, config['llm'], lambda: load_llm(config['llm'], self.dtype, self.device))
-        own = folder/config['vision'] # an eye that was trained along lies in the checkpoint
+        own = folder/config['vision'] # a vision module that was trained along lies in the checkpoint
         source = own if (own/'config.json').exists() else config['vision']
-        eye = self._once(self._eyes, source, lambda: MAE.from_pretrained(source).to(self.device))
-        return LM4LV.from_pretrained(folder, llm, eye, self.dtype, self.device)
+        vision = self._once(self._visions, source, lambda: load_vision(source).to(self.device))
+        return LM4LV.from_pretrained(folder, llm, vision, self.dtype, self.device)
 
     def _once(self, kept, key, make):
         if key not in kept: kept[key] = make()
