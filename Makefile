@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c tests/constraints.txt
 
-.PHONY: help venv demo test lab bench course grade handout readme clean
+.PHONY: help venv demo test lab bench course grade handout readme site clean
 help:
 	@echo "make demo   restore held-out photographs with the shipped weights (first time: install)"
 	@echo "make lab    open the chapters in JupyterLab"
@@ -14,6 +14,7 @@ help:
 	@echo "make grade  grade a folder of submissions: make grade DIR=submissions"
 	@echo "make handout one folder to install from without a network, into handout/"
 	@echo "make readme write README.md from nbs/index.ipynb"
+	@echo "make site   the documentation site, into _site/"
 
 $(VENV)/.run: settings.ini setup.py tests/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lm4lv needs Python 3.10 or later: make PYTHON=python3.11")'
@@ -22,7 +23,7 @@ $(VENV)/.run: settings.ini setup.py tests/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,site]'
 	touch $@
 
 venv: $(VENV)/.dev
@@ -55,5 +56,12 @@ handout: $(VENV)/.classroom
 readme: $(VENV)/.dev
 	$(BIN)/python tests/make_readme.py
 
+$(VENV)/.site: $(VENV)/.run
+	$(PIP) -e '.[site]'
+	touch $@
+
+site: $(VENV)/.site
+	$(BIN)/python docs/make_site.py _site
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info _site docs/_build
