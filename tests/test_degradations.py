@@ -8,18 +8,18 @@ def field(seed=0, shape=(4, 3, 32, 32)): return torch.rand(shape, generator=torc
 
 GREY = torch.full((1, 3, 256, 256), 0.5)
 
-def spoil(images, task, **params): return make_pairs(images, task, params=[dict(task=task, seed=5, **params)] * len(images)).input
+def degraded(images, task, **params): return make_pairs(images, task, params=[dict(task=task, seed=5, **params)] * len(images)).input
 
 @pytest.mark.parametrize('window', [1, 3, 5, 7])
 def test_blur_equals_scipys_gaussian_filter(window):
     images, sigma = field(), 0.3 * ((window - 1) * 0.5 - 1) + 0.8
     theirs = ndimage.gaussian_filter(images.double().numpy(), sigma, axes=(2, 3), mode='mirror', radius=window // 2)
-    assert (spoil(images, 'deblur', window=window).double() - torch.from_numpy(theirs)).abs().max() < 1e-5
+    assert (degraded(images, 'deblur', window=window).double() - torch.from_numpy(theirs)).abs().max() < 1e-5
 
 def test_filtering_equals_scipys_correlation_for_any_kernel():
     images, kernels = field(), field(1, (4, 5, 5))
-    for image, kernel, found in zip(images, kernels, filter_each(images, kernels)):
-        for channel, out in zip(image, found):
+    for image, kernel, filtered in zip(images, kernels, filter_each(images, kernels)):
+        for channel, out in zip(image, filtered):
             theirs = ndimage.correlate(channel.double().numpy(), kernel.double().numpy(), mode='mirror')
             assert (out.double() - torch.from_numpy(theirs)).abs().max() < 1e-5
 
@@ -30,36 +30,36 @@ def test_a_blur_kernel_sums_to_one_and_is_zero_outside_its_window():
 
 @pytest.mark.parametrize('sigma', [0.0, 0.02, 0.1])
 def test_noise_has_the_standard_deviation_that_was_drawn(sigma):
-    noise = spoil(GREY, 'denoise', sigma=sigma) - GREY # far from both ends: nothing is clipped
+    noise = degraded(GREY, 'denoise', sigma=sigma) - GREY # far from both ends: nothing is clipped
     n = noise.numel()
     assert abs(noise.std() - sigma) < 5 * sigma / (2 * n) ** 0.5 + 1e-7 and abs(noise.mean()) < 5 * sigma / n ** 0.5 + 1e-7
 
 def test_noise_differs_between_colours_and_seeds():
-    noise = spoil(GREY, 'denoise', sigma=0.1) - GREY
+    noise = degraded(GREY, 'denoise', sigma=0.1) - GREY
     assert abs(torch.corrcoef(noise[0].flatten(1))[0, 1]) < 0.05
     other = make_pairs(GREY, 'denoise', params=[dict(sigma=0.1, seed=6)]).input
     assert not torch.equal(other, noise + GREY)
 
 @pytest.mark.parametrize('fraction', [0.0, 0.05, 0.1])
 def test_pepper_blackens_its_fraction_of_the_pixels_in_all_colours(fraction):
-    black = spoil(GREY, 'depepper', fraction=fraction) == 0
+    black = degraded(GREY, 'depepper', fraction=fraction) == 0
     n = 256 * 256
     assert (black[:, 0] == black[:, 1]).all() and (black[:, 0] == black[:, 2]).all()
     assert abs(black[:, 0].float().mean() - fraction) <= 5 * (fraction * (1 - fraction) / n) ** 0.5
 
 def test_masks_are_squares_of_four_pixels_on_a_grid():
-    black = (spoil(GREY, 'demask', size=4, rate=0.1) == 0)[0, 0]
+    black = (degraded(GREY, 'demask', size=4, rate=0.1) == 0)[0, 0]
     cells = black.view(64, 4, 64, 4).float().mean((1, 3))
     assert set(cells.unique().tolist()) == {0.0, 1.0}
     assert abs(cells.mean() - 0.1) < 5 * (0.09 / 64 ** 2) ** 0.5
 
 @pytest.mark.parametrize('amount', [1, 10, 20])
 def test_rain_brightens_only_and_more_of_it_brightens_more(amount):
-    rained = spoil(GREY, 'derain', amount=amount, angle=20) - GREY
+    rained = degraded(GREY, 'derain', amount=amount, angle=20) - GREY
     assert (rained >= 0).all() and (rained[:, 0] == rained[:, 2]).all()
-    assert rained.mean() > (spoil(GREY, 'derain', amount=amount / 2, angle=20) - GREY).mean() > 0
+    assert rained.mean() > (degraded(GREY, 'derain', amount=amount / 2, angle=20) - GREY).mean() > 0
 
-def test_rain_of_amount_zero_is_no_rain(): assert torch.equal(spoil(GREY, 'derain', amount=0, angle=20), GREY)
+def test_rain_of_amount_zero_is_no_rain(): assert torch.equal(degraded(GREY, 'derain', amount=0, angle=20), GREY)
 
 def test_a_streak_runs_along_its_angle():
     upright, slanted = streak_kernel(0, 11, 11), streak_kernel(45, 11, 11)
@@ -98,7 +98,7 @@ def test_a_batch_equals_its_pictures_one_by_one(task, shape):
         torch.testing.assert_close(pairs.target[i], one.target[0], atol=1e-6, rtol=0)
 
 @pytest.mark.parametrize('task', [t for t in TASKS if not TASKS[t].spatial])
-def test_restoration_tasks_spoil_the_input_and_keep_the_target(task):
+def test_restoration_tasks_degrade_the_input_and_keep_the_target(task):
     images = field() * 0.5 + 0.25
     pairs = make_pairs(images, task, seeds=[2] * 4)
     assert torch.equal(pairs.target, images) and pairs.input.shape == images.shape
@@ -111,7 +111,7 @@ def test_spatial_tasks_keep_the_input_and_change_the_target():
         assert torch.equal(pairs.input, images) and torch.equal(pairs.target, expected)
 
 @pytest.mark.parametrize('task', [t for t in TASKS if not TASKS[t].spatial])
-def test_the_smallest_pictures_can_be_spoiled(task):
+def test_the_smallest_pictures_can_be_degraded(task):
     assert make_pairs(field(0, (1, 3, 8, 8)), task, seeds=[11]).input.shape == (1, 3, 8, 8)
     assert make_pairs(field(0, (1, 3, 8, 200)), task, seeds=[11]).input.isfinite().all()
 

@@ -1,10 +1,11 @@
-import struct, zlib
+import struct, sys, types, zlib
 from itertools import islice
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from lm4lv.images.photos import PhotoError, Photos, builtin_paths, crop, crop_box, folder_paths, open_photo, photo_paths, to_image, to_tensor
+from lm4lv.images.photos import (PhotoError, Photos, builtin_paths, crop, crop_box, folder_paths, open_photo, photo_paths, plot_pictures, to_image,
+                                 to_tensor)
 
 @pytest.fixture
 def rng(): return np.random.default_rng(0)
@@ -150,6 +151,18 @@ def test_imagenette_without_torchvision_names_the_extra():
     else: pytest.skip('torchvision is installed')
     with pytest.raises(PhotoError, match=r'lm4lv\[imagenette\]'): photo_paths('imagenette')
 
+def test_imagenette_is_kept_in_the_cache_folder(rng, tmp_path, monkeypatch):
+    class Imagenette:
+        def __init__(self, root, split, size, download):
+            (root/'imagenette2-320'/split).mkdir(parents=True)
+            noise(rng).save(root/'imagenette2-320'/split/'a.png')
+    torchvision = dict(torchvision=types.ModuleType('torchvision'), datasets=types.ModuleType('torchvision.datasets'))
+    torchvision['datasets'].Imagenette = Imagenette
+    monkeypatch.setitem(sys.modules, 'torchvision', torchvision['torchvision'])
+    monkeypatch.setitem(sys.modules, 'torchvision.datasets', torchvision['datasets'])
+    monkeypatch.setenv('LM4LV_CACHE', str(tmp_path))
+    assert photo_paths('imagenette', 'test') == [tmp_path/'imagenette'/'imagenette2-320'/'val'/'a.png']
+
 @pytest.mark.parametrize('name', ['Ü ber grün.PNG', '写真.jpeg', 'with space.webp', "it's [one].bmp", '.hidden.png'])
 def test_names_of_any_kind_are_found_in_nested_folders(rng, tmp_path, name):
     folder = tmp_path/'one folder'/'zwölf'
@@ -186,7 +199,7 @@ def test_crops_are_the_same_in_workers(photos, method):
     loader = torch.utils.data.DataLoader(photos(), batch_size=2, num_workers=1, multiprocessing_context=method)
     assert torch.equal(torch.cat(list(loader)), whole)
 
-def test_iteration_ends_behind_the_last_crop(photos): assert len(list(islice(photos(), 6))) == 5
+def test_iteration_ends_after_the_last_crop(photos): assert len(list(islice(photos(), 6))) == 5
 
 def test_every_round_cuts_another_crop(photos):
     p = photos()
@@ -223,3 +236,12 @@ def test_a_large_picture_is_scaled_without_aliasing():
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 255
     assert (crop(Image.fromarray(stripes), 32) - 0.5).abs().max() < 0.03
+
+# grids of pictures
+
+def test_a_grid_has_its_captions_and_row_labels():
+    figure = plot_pictures(torch.rand(5, 3, 8, 8), ['a', 'b'], columns=3, rows=['upper', 'lower'])
+    axes = figure.axes
+    assert len(axes) == 6 and [axis.get_title() for axis in axes] == ['a', 'b', '', '', '', '']
+    assert [axis.get_ylabel() for axis in axes] == ['upper', '', '', 'lower', '', '']
+    assert [len(axis.images) for axis in axes] == [1, 1, 1, 1, 1, 0]

@@ -106,7 +106,7 @@ def imagenette_paths(
     return folder_paths(root/'imagenette2-320'/name)
 
 def photo_paths(
-    source: str | Path | list = 'builtin', # 'builtin', 'imagenette', a folder or a file; a list of paths is taken as it is
+    source: str | Path | list = 'builtin', # 'builtin', 'imagenette', a folder, a file, or a list of paths
     split: str = 'test', # 'train' or 'test'; folders have no splits of their own
 ) -> list[Path]:
     "The picture files that a source names; `PhotoError` if there are none."
@@ -157,7 +157,7 @@ def crop(
 
 # %% ../../nbs/1_images/01_photographs.ipynb #84823b7f
 class PhotoFiles:
-    "Photographs opened by their position, at most 512 pixels on the short side; `bad` maps unreadable files to the reason."
+    "Photographs by their position, at most 512 pixels on the short side; `bad` maps unreadable files to reasons."
     def __init__(self, paths: list[Path]):
         self.paths, self.bad = paths, {}
         self._open = lru_cache(2048)(self._read)
@@ -200,7 +200,8 @@ class Photos(PhotoFiles, torch.utils.data.Dataset):
         if resize not in ('crop', 'whole'): raise ValueError(f"resize {resize!r}: expected 'crop' or 'whole'")
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f'scale {scale}: expected two shares of the area, 0 < low <= high <= 1')
-        super().__init__(photo_paths(source, split)[:limit or None])
+        paths = photo_paths(source, split)
+        super().__init__(paths[:limit] if limit else paths)
         self.split, self.size, self.crops, self.seed, self.scale = split, size, crops, seed, scale
         self.resize = resize
         self.random = split == 'train' if random is None else random
@@ -226,7 +227,7 @@ class Photos(PhotoFiles, torch.utils.data.Dataset):
         return self.spread_groups(count)[0]
 
     def spread_groups(self, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        "The crops of `spread`, and (count,) the photograph of each. `PhotoError` if none can be read, `ValueError` below 0."
+        "The crops of `spread` and the photograph of each, (count,); `PhotoError` if none can be read."
         if (count or 0) < 0: raise ValueError(f'count {count}: expected at least 1, or 0 for all')
         total = min(count or len(self), len(self))
         crops = {i: self[i] for i in (k * len(self) // total for k in range(total))}
