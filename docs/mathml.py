@@ -1,0 +1,59 @@
+"""Equations as MathML, made while the site is built.
+
+MathML needs no script and no network, is read by screen readers, takes its colour from the page (dark mode), and every
+current browser draws it. MathJax would have to be taken out of some other package or fetched; no pip package ships KaTeX
+with its fonts. What MathML needs for good looks is a font with a table of mathematics: STIX Two Math (Open Font License),
+which the package ziamath brings.
+"""
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from docutils import nodes
+from fontTools.ttLib import TTFont
+from latex2mathml.converter import convert
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
+UNKNOWN = re.compile(r'\\[a-zA-Z]+')
+ARG = re.compile(r'\\arg\s*\\(min|max)') # written apart, which the converter does not know
+
+
+def to_mathml(latex, display, place):
+    "LaTeX as MathML; warns of commands that are not understood, which would stand on the page as they are."
+    if display == 'block' and r'\\' in latex and r'\begin' not in latex: latex = rf'\begin{{aligned}}{latex}\end{{aligned}}'
+    latex = ARG.sub(r'\\arg\1', latex)
+    try: made = convert(latex, display=display)
+    except Exception as error: # the converter raises many kinds
+        log.warning('equation %r: %r', latex, error, location=place)
+        return f'<code>{nodes.unescape(latex)}</code>'
+    if unknown := UNKNOWN.findall(made): log.warning('equation %r: unknown %s', latex, ', '.join(unknown), location=place)
+    return made
+
+
+def visit_inline(self, node):
+    self.body.append(to_mathml(node.astext(), 'inline', node))
+    raise nodes.SkipNode
+
+
+def visit_block(self, node):
+    self.body.append(self.starttag(node, 'div', CLASS='math'))
+    if node.get('number'):
+        self.body.append(f'<span class="eqno">({node["number"]})</span>')
+    self.body.append(to_mathml(node.astext(), 'block', node) + '</div>')
+    raise nodes.SkipNode
+
+
+def write_font(app, error):
+    "The font of mathematics, compressed, beside the pages."
+    if error or app.builder.format != 'html': return
+    out = Path(app.outdir)/'_static'/'STIXTwoMath.woff'
+    if out.exists(): return
+    font = TTFont(Path(find_spec('ziamath').origin).parent/'fonts'/'STIXTwoMath-Regular.ttf')
+    font.flavor = 'woff'
+    font.save(out)
+
+
+def setup(app):
+    app.add_html_math_renderer('mathml', (visit_inline, None), (visit_block, None))
+    app.connect('build-finished', write_font)
+    return dict(parallel_read_safe=True, parallel_write_safe=True)
