@@ -85,7 +85,7 @@ def test_the_official_template_is_that_of_the_official_code(tokenizer):
 
 def test_the_official_template_supervises_answers_and_their_ends(tokenizer):
     segments = compile_item(item(*CHAT, images='abc'), tokenizer, 'official')
-    assert shown(segments, tokenizer, True) == 'Here: <Img>[picture]</Img> More?\nBye.\n###'
+    assert shown(segments, tokenizer, True) == 'Here: <Img>[picture]</Img> More?\n###Bye.\n###'
 
 def test_the_open_official_prompt_ends_behind_the_assistants_name(tokenizer):
     segments = compile_item(restoration('flip', answer=False), tokenizer, 'official', generate=True)

@@ -33,7 +33,7 @@ def test_the_wheel_restores_photographs_elsewhere(tmp_path):
     run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--quiet', '-w', tmp_path, ROOT)
     [wheel] = tmp_path.glob('lm4lv-*.whl')
     carried = set(zipfile.ZipFile(wheel).namelist())
-    assert {'lm4lv/static/explorer.js', 'lm4lv/static/matrix.js', 'lm4lv/static/explorer.css', 'lm4lv/weights/trail/training_record.json'} <= carried
+    assert {'lm4lv/static/explorer.js', 'lm4lv/static/matrix.js', 'lm4lv/static/explorer.css', 'lm4lv/weights/snapshots/training_record.json'} <= carried
 
     venv.create(tmp_path/'env')
     programs = tmp_path/'env'/('Scripts' if os.name == 'nt' else 'bin')

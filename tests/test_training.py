@@ -121,8 +121,9 @@ def test_the_loss_falls(settings):
 
 @pytest.mark.parametrize('words', [0., .25])
 def test_words_count_as_much_as_a_setting_says(settings, words):
-    entry, = train(settings(1, words=words), progress=False)[1]
-    assert entry['loss'] == pytest.approx(words * entry['text'] + entry['visual'], abs=1e-5) and entry['text'] > 1
+    entry, = train(settings(1, text_weight=words), progress=False)[1]
+    assert entry['loss'] == pytest.approx(words * entry.get('text', 0) + entry['visual'], abs=1e-5)
+    assert ('text' in entry) == bool(words) and entry.get('text', 2) > 1 # without a weight it is not even computed
 
 def test_fine_tuning_for_one_of_several_tasks_saves_its_checkpoints(settings, tmp_path):
     train(settings(), tmp_path/'both', progress=False)
@@ -181,7 +182,7 @@ def test_a_decoder_that_no_loss_reaches_is_refused(settings):
 
 @pytest.mark.parametrize('parts', [('adapters',), ()])
 def test_an_unknown_part_is_an_error_that_lists_the_known(settings, parts):
-    with pytest.raises(ValueError, match='deadapter'): build(settings(parts=parts))
+    with pytest.raises(ValueError, match='deadapter'): build(settings(trainable=parts))
 
 def test_an_eye_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
     model, _ = train(settings(trainable=('adapter', 'deadapter', 'task_tokens', 'encoder'), warm_start=0), tmp_path/'a', progress=False)

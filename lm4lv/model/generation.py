@@ -76,10 +76,12 @@ def generate(
 ) -> list[Answer]:
     "Let the model answer conversations with words and pictures."
     tokenizer, N = model.llm.tokenizer, model.vision.num_tokens
+    wanted = sum(len(item['images']) for item in items)
+    if len(images) != wanted: raise ValueError(f'{len(images)} pictures for conversations with {wanted}: expected one for each <image>')
     batch = model.compile(items, generate=True, left=True)
     ends, stop = end_ids(tokenizer, model.template), '###' if model.template == 'official' else None
     writers = [_Writer(tokenizer, N, ends, stop, max_pictures) for _ in items]
-    features = model.vision.encode(images) if len(images) else images.new_zeros(0, N, model.vision.feature_dim)
+    features = model.encode(images)
     for writer, seen in zip(writers, features.split([len(item['images']) for item in items])):
         writer.previous = seen[-1] if len(seen) else features.new_zeros(N, features.shape[-1])
     vectors, mask = model.embed(batch, features), batch.mask
@@ -161,6 +163,8 @@ def restore(
     "Restore pictures: prompt, generate, decode. `ValueError` for a task without tokens."
     if task not in model.tasks.names:
         raise ValueError(f"this model has no task {task!r}: expected one of {', '.join(model.tasks.names)}")
+    if not images.is_floating_point() or len(images) and not -.01 <= images.min() <= images.max() <= 1.01:
+        raise ValueError(f'pictures of {images.dtype} from {images.min():.3g} to {images.max():.3g}: expected floating-point values in [0, 1]; divide by 255')
     answers = [answer for some in images.split(batch_size)
                for answer in generate(model, [restoration(task, answer=False)] * len(some), some,
                                       force_image=force_image, on_token=on_token)]

@@ -63,7 +63,7 @@ class Stored:
         "What a checkpoint must say about the models it was trained with."
         return dict(llm=self.llm.name, llm_fingerprint=self.llm.fingerprint(torch.bfloat16), vision=self.vision_name,
                     vision_fingerprint=vision_fingerprint(self.vision), tasks=self.tasks.names,
-                    task_length=self.tasks.length, template=self.template, visual_layer=self.visual_layer, lora=self.llm.lora)
+                    task_length=self.tasks.length, template=self.template, visual_layer=self.visual_layer, gpt_prefix=self.gpt_prefix, lora=self.llm.lora)
 
     def trained_state(self) -> dict:
         "Tensors of the adapters, the task tokens and, if there is one, of LoRA."
@@ -80,8 +80,12 @@ class Stored:
         from huggingface_hub import HfApi
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            HfApi().create_repo(repo, exist_ok=True)
-            return HfApi().upload_folder(repo_id=repo, folder_path=folder, **kwargs)
+            try:
+                HfApi().create_repo(repo, exist_ok=True)
+                return HfApi().upload_folder(repo_id=repo, folder_path=folder, **kwargs)
+            except Exception as error: # requests', httpx' and the hub's own
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise OSError(f'{repo}: not uploaded ({reason}); expected a network and a token (hf auth login)') from error
 
     @classmethod
     def from_pretrained(cls,
@@ -96,7 +100,8 @@ class Stored:
         own = folder/config['vision'] # a vision module that was trained along lies in the checkpoint
         vision = vision or load_vision(own if (own/'config.json').exists() else config['vision']).to(device)
         if config.get('lora') and not llm.lora: llm.add_lora(**config['lora'])
-        model = cls(llm, vision, config['tasks'], config['task_length'], config['template'], config['vision'], config.get('visual_layer')).to(device)
+        model = cls(llm, vision, config['tasks'], config['task_length'], config['template'], config['vision'],
+                    config.get('visual_layer'), config.get('gpt_prefix', '')).to(device)
         _check_base_models(model.config(), config, folder)
         _load_trained_state(model, folder)
         return model.eval().requires_grad_(False)

@@ -93,7 +93,7 @@ def train_operations(
 ) -> float:
     "Operations that a training step cannot do without: forward, and back to the inputs."
     config, layers = model.llm.model.config, model.llm.num_layers if text else model.visual_layer
-    B, P, T = len(batch.ids), batch.prefix, batch.end if text else batch.visual_columns[-1].item() + 1
+    B, P, T = len(batch.ids), batch.prefix, batch.end if text else batch.visual_end
     head = config.hidden_size * config.vocab_size * len(batch.text_from) if text else 0
     pairs = B * sum(range(P + 1, T + 1)) # of positions that attend to one another
     attention = layers * 2 * config.num_attention_heads * config.head_dim * pairs

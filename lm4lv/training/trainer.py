@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRAINABLE', 'TrainConfig', 'set_values', 'PairBatches', 'set_trainable', 'describe', 'Watch', 'NextElementLoss',
-           'frozen_dtype', 'visual_layer', 'build', 'warm_start', 'training_data', 'train', 'save_trained']
+           'frozen_dtype', 'visual_layer', 'absolute', 'build', 'warm_start', 'training_data', 'train', 'save_trained']
 
 # %% ../../nbs/5_training/10_training.ipynb #516919b0
 import dataclasses, json, os
@@ -47,7 +47,8 @@ class TrainConfig:
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
     task_length: int = 10
-    template: str = 'chat'
+    template: str = 'chat' # chat template: the language model's own ('chat') or 'official'
+    gpt_prefix: str = '' # begins every answer, and is not learned
     llm_dtype: str = 'auto' # of the frozen weights: float32, bfloat16, float16, or auto: bfloat16 where it is fast
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch=16, lr=2e-3, warmup=100))
 
@@ -176,7 +177,8 @@ class NextElementLoss:
         plain = getattr(model, 'module', model)
         items = 'items' in batch
         conversations, images = (plain.compile(batch['items']), batch['images']) if items else plain.pair_batch(Pairs(**batch))
-        text_weight = self.text_weight if self.step % self.text_every == 0 else 0.0
+        due = self.step % self.text_every == 0 or not len(conversations.visual_to) # where there is only text, always
+        text_weight = self.text_weight if due else 0.0
         loss = model(conversations, images, self.input_noise, self.pixel_weight, text_weight)
         numbers = dict(visual=loss.visual.detach())
         if text_weight: numbers['text'] = loss.text.detach()
@@ -195,6 +197,11 @@ def visual_layer(config: TrainConfig, num_layers: int) -> int:
     if not 0 < config.visual_depth <= 1: raise ValueError(f'visual_depth {config.visual_depth}: expected a share of the layers, above 0 and up to 1')
     return min(num_layers, max(1, round(config.visual_depth * num_layers)))
 
+def absolute(name: str) -> str:
+    "The name of a model; of a folder its whole path, so that a checkpoint finds it from anywhere."
+    kind, colon, source = str(name).rpartition(':')
+    return f'{kind}{colon}{Path(source).resolve()}' if Path(source).is_dir() else str(name)
+
 def build(
     config: TrainConfig,
     change: callable = None, # FrozenLLM -> FrozenLLM, before the model is built around it
@@ -203,14 +210,14 @@ def build(
     if not config.tasks: raise ValueError('tasks: expected at least one')
     dtype = frozen_dtype(config)
     torch.manual_seed(config.fit.seed)
-    llm = load_llm(config.llm, dtype)
+    llm = load_llm(absolute(config.llm), dtype)
     if change: llm = change(llm)
     if config.init:
         model = LM4LV.from_pretrained(config.init, llm, None if config.vision == 'default' else load_vision(config.vision))
         model.tasks.add([task for task in config.tasks if task not in model.tasks.names])
     else:
-        model = LM4LV(llm, load_vision(config.vision), list(config.tasks), config.task_length, config.template, config.vision,
-                      visual_layer(config, llm.num_layers))
+        model = LM4LV(llm, load_vision(config.vision), list(config.tasks), config.task_length, config.template, absolute(config.vision),
+                      visual_layer(config, llm.num_layers), config.gpt_prefix)
     return set_trainable(model, config)
 
 @torch.no_grad()
@@ -250,8 +257,10 @@ def train(
         warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     if progress: print(describe(model))
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ('fit', 'missing', 'refit')}
     log = fit(model, data, NextElementLoss(config.input_noise, config.pixel_weight, config.text_weight, config.text_every), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
-              unused=len(config.tasks) > 1 or bool(config.items)) # task tokens that a batch does not draw
+              unused=len(config.tasks) > 1 or bool(config.items), # task tokens that a batch does not draw
+              settings=dict(settings, images=absolute(config.images), llm=absolute(config.llm), vision=absolute(config.vision)))
     if config.refit:
         seen = config.fit.batch * log[-1]['step']
         warm_start(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])))
