@@ -16,7 +16,7 @@ setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Education',
                  'Intended Audience :: Science/Research', 'Programming Language :: Python :: 3'],
     packages=find_packages(include=['lm4lv', 'lm4lv.*']),
-    package_data={'lm4lv': ['weights/**/*', 'weights/*', 'configs/*', 'static/*']},
+    package_data={'lm4lv': ['weights/**/*', 'weights/*', 'configs/*', 'static/*', 'py.typed']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False)
