@@ -188,7 +188,7 @@ class Outcome:
 
 def restore_files(
     paths: list, out: str | Path, # picture files and folders of them; the folder for the results
-    task: str, size: int, # side of the eye's pictures
+    task: str, size: int, # side of the vision module's pictures
     through: callable, # (B, 3, S, S) -> restored, in the same order
     whole: bool = False, # squeeze each picture into one tile; rotation and flipping need it
     overlap: int | None = None, long_side: int | None = None, # as in `tiles.cut`; shrink pictures to so many pixels first

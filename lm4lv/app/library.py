@@ -50,7 +50,7 @@ def _in_range(x, kind):
     return x.clamp(0, 1)
 
 def _opened(picture):
-    "A picture of any kind as a tensor (3, height, width), and the way back to its kind."
+    "A picture of any kind as a tensor (3, height, width), and how to turn one into its kind."
     if isinstance(picture, (str, Path)): return to_tensor(open_photo(picture)), to_image
     if isinstance(picture, Image.Image): return to_tensor(picture.convert('RGB')), to_image
     if isinstance(picture, np.ndarray): return _from_array(picture)

@@ -47,11 +47,11 @@ def reading(llm) -> callable:
 
 # %% ../../nbs/8_app/15c_speed.ipynb #38bf1b07
 def bench_model(num_tokens: int = 17) -> LM4LV:
-    "The real language model and an untrained eye of so many tokens: speed does not depend on what was learned."
+    "The real language model and an untrained vision module of so many tokens: speed does not depend on what was learned."
     side = round((num_tokens - 1) ** 0.5)
     if side ** 2 + 1 != num_tokens: raise ValueError(f'{num_tokens} tokens: expected a square and one, such as 17 or 197')
-    eye = new_mae(image_size=4 * side, patch_size=4, width=192, layers=1, decoder_layers=1, heads=6).eval()
-    model = LM4LV(load_llm(), eye, ['denoise'])
+    vision = new_mae(image_size=4 * side, patch_size=4, width=192, layers=1, decoder_layers=1, heads=6).eval()
+    model = LM4LV(load_llm(), vision, ['denoise'])
     nn.init.normal_(model.adapters.deadapter.weight, std=1 / model.llm.hidden_size)
     return model.eval().requires_grad_(False)
 
@@ -62,7 +62,7 @@ def plain_seconds(model: LM4LV, images: torch.Tensor, every: int = 1) -> float:
     batch = model.compile(prompt, generate=True, left=True)
     vectors = model.embed(batch, model.vision.encode(images))
     grown = torch.cat([vectors, model.adapters.to_llm(torch.randn(len(images), N + 4, model.vision.feature_dim))], 1)
-    lengths = range(vectors.shape[1] + 4, grown.shape[1], every) # behind the four tokens of <Img>
+    lengths = range(vectors.shape[1] + 4, grown.shape[1], every) # after the four tokens of <Img>
     start = time.perf_counter()
     for T in lengths: model.adapters.to_vision(model.llm.hidden(grown[:, :T])[:, -1])
     return (time.perf_counter() - start) * N / len(lengths)

@@ -23,7 +23,7 @@ from .trainer import TrainConfig, set_trainable, visual_layer
 # %% ../../nbs/5_training/10b_presets.ipynb #6c352954
 LLAVA = 595_375 # pictures of LLaVA-595k
 
-PRESETS = { # a task's name goes behind the dash: paper-denoise
+PRESETS = { # a task's name follows the dash: paper-denoise
     'laptop': lambda: TrainConfig(input_noise=1.0, fit=FitConfig(steps=3125, batch=16, lr=2e-3, warmup=100)),
     'colab': lambda: TrainConfig(images='imagenette', llm='HuggingFaceTB/SmolLM2-360M-Instruct', vision='facebook/vit-mae-base',
         warm_start=0, fit=FitConfig(steps=3000, batch=64, accumulate=8, lr=6e-4, warmup=200, precision='fp16', workers=2)),
@@ -109,8 +109,8 @@ class Plan:
     "What a training run costs."
     trained: int # parameters
     total: int
-    positions: int # of a sample, behind the shared prefix
-    sample_flops: float # operations of one sample, forward and back
+    positions: int # of a sample, after the shared prefix
+    sample_flops: float # operations of one sample, forward and backward
     samples: int
     batch: int # samples on a gpu at a time
     memory: float # bytes on a gpu
@@ -129,7 +129,7 @@ class Plan:
                 ('gpus', f'{self.gpus} x {self.gpu}'), ('hours', f'{self.hours:.1f}')]
 
 def remembered(model: LM4LV, batch) -> int: # bytes
-    "What the layers keep of a batch between the way forward and the way back."
+    "What the layers keep of a batch between the forward and the backward pass."
     config = model.llm.model.config
     heads = config.num_attention_heads + 2 * config.num_key_value_heads
     width = model.llm.layers.head_dim if model.llm.layers else config.hidden_size // config.num_attention_heads
