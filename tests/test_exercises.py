@@ -3,11 +3,11 @@ import contextlib, io, re
 import nbformat
 import pytest
 from chapter_answers import ANSWERS
-from conftest import CHAPTERS
+from conftest import CHAPTERS, ROOT
 
 
 def pairs(chapter):
-    "Starters of a chapter, each with the check behind it."
+    "Starters of a chapter, each with the check after it."
     cells = [c for c in nbformat.read(CHAPTERS[chapter], 4).cells if c.cell_type == 'code']
     return [(a.source, b.source) for a, b in zip(cells, cells[1:]) if 'raise NotImplementedError' in a.source and '@check(' in b.source]
 
@@ -27,10 +27,23 @@ def test_answers_are_right_and_mistakes_get_their_hint(chapter):
     assert outcome(starter, check).state == 'todo'
     assert outcome(answer, check).text == 'Right.'
     for mistake, hint in mistakes:
-        found = outcome(mistake, check)
-        assert found.state == 'wrong' and hint in found.text, found.text
+        result = outcome(mistake, check)
+        assert result.state == 'wrong' and hint in result.text, result.text
+
+def exercises(chapter):
+    "Numbers and texts of the exercises at a chapter's end."
+    cells = nbformat.read(CHAPTERS[chapter], 4).cells
+    ends = [c.source.partition('**Exercises**')[2] for c in cells if c.cell_type == 'markdown' and '**Exercises**' in c.source]
+    return re.findall(r'^(\d)\. (.*(?:\n[ ].*)*)', '\n'.join(ends), re.M)
 
 @pytest.mark.parametrize('chapter', sorted(ANSWERS))
-def test_a_chapter_has_two_to_four_exercises(chapter):
-    text = next(c.source for c in nbformat.read(CHAPTERS[chapter], 4).cells if '**Exercises**' in c.source)
-    assert 2 <= len(re.findall(r'^\d\. ', text.partition('**Exercises**')[2], re.M)) <= 4
+def test_a_chapter_has_two_to_four_exercises(chapter): assert 2 <= len(exercises(chapter)) <= 4
+
+@pytest.mark.parametrize('chapter', [c for c in CHAPTERS if exercises(c)])
+def test_every_exercise_has_a_hint_and_a_worked_answer(chapter):
+    assert not [number for number, text in exercises(chapter) if '*Hint' not in text], 'an exercise without a hint'
+    path = ROOT/'nbs'/'solutions'/f'{chapter}.ipynb'
+    assert path.exists(), 'no worked answers'
+    titles = [line for c in nbformat.read(path, 4).cells if c.cell_type == 'markdown' for line in c.source.splitlines() if line.startswith('## ')]
+    answered = {number for title in titles for number in re.findall(r'\d', title.split('.')[0])}
+    assert answered == {number for number, _ in exercises(chapter)}

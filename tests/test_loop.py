@@ -62,7 +62,7 @@ def test_the_learning_rate_is_that_of_transformers_cosine_schedule():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, 10, 50)
     for step in range(50):
-        # during warm-up theirs is one step behind, for it begins at zero
+        # during warm-up theirs is one step late, since it begins at zero
         expected = schedule.get_last_lr()[0] + (2.0 / 10 if step < 10 else 0)
         assert abs(learning_rate(step, c) - expected) < 1e-9
         optimizer.step(); schedule.step()
@@ -105,7 +105,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits(child, tmp_path
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     reached = json.loads((checkpoints(killed)[-1]/'state.json').read_text())['step']
-    print(f'killed {wait:.3f} s behind the first checkpoint, at step {reached}')
+    print(f'killed {wait:.3f} s after the first checkpoint, at step {reached}')
     finish(child('dropout', killed, tmp_path/'b.safetensors'))
     assert reached < 100
     a, b = load_file(tmp_path/'a.safetensors'), load_file(tmp_path/'b.safetensors')
@@ -163,10 +163,10 @@ def test_only_the_newest_checkpoints_are_kept_and_all_are_whole(tmp_path):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ['step-00000025', 'step-00000030']
     for folder in checkpoints(tmp_path): assert load_checkpoint(folder, network('plain'))[0] == int(folder.name[5:])
 
-def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    from lm4lv.core import io as storage
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    from lm4lv.core import io
     def full(*args, **kwargs): raise OSError('no space left on device')
-    monkeypatch.setattr(storage, 'write_json', full) # called behind the tensors: the checkpoint is half written
+    monkeypatch.setattr(io, 'write_json', full) # called after the tensors: the checkpoint is half written
     with pytest.raises(OSError, match='no space'): run('plain', config(out=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
@@ -187,13 +187,13 @@ def test_the_scale_of_a_loss_in_float16_is_kept(tmp_path):
     load_checkpoint(saved, network('plain'), scaler=new)
     assert new.state_dict() == scaler.state_dict() and new.state_dict()['scale'] == 512
 
-def test_what_a_killed_process_of_the_same_number_left_behind_does_no_harm(tmp_path):
+def test_what_a_killed_process_of_the_same_number_left_does_no_harm(tmp_path):
     (tmp_path/f'.part-{os.getpid()}').mkdir()
     (tmp_path/f'.part-{os.getpid()}'/'state.safetensors').write_bytes(b'half')
     run('plain', config(out=str(tmp_path)))
     assert [p.name for p in checkpoints(tmp_path)] == ['step-00000025', 'step-00000030']
 
-def test_what_a_killed_process_left_behind_is_removed(tmp_path):
+def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path/'.part-1').mkdir()
     run('plain', config(out=str(tmp_path)))
     assert not (tmp_path/'.part-1').exists()
@@ -302,7 +302,7 @@ def test_a_full_disk_loses_nothing(child, tmp_path):
     limited = 'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     process = child('plain', tmp_path/'full', tmp_path/'b.safetensors', *settings, launcher=['-c', limited])
     said, _ = process.communicate(timeout=600)
-    assert process.returncode and 'could not be written' in said and 'goes on behind the one before' in said
+    assert process.returncode and 'could not be written' in said and 'goes on from the previous one' in said
     kept = checkpoints(tmp_path/'full')
     assert kept and [p for p in (tmp_path/'full').iterdir() if p not in kept] == []
     load_checkpoint(kept[-1], network('plain'))
@@ -325,55 +325,55 @@ def test_tensorboard_gets_every_entry_of_the_log(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     _, log = run('plain', config(tracker='tensorboard', out=str(tmp_path)))
     file, = [f for f in tmp_path.rglob('events*') if EventAccumulator(str(f)).Reload().Tags()['scalars']]
-    found = EventAccumulator(str(file)).Reload().Scalars('loss')
-    assert [(e.step, round(e.value, 5)) for e in found] == [(e['step'], round(e['loss'], 5)) for e in log]
+    logged = EventAccumulator(str(file)).Reload().Scalars('loss')
+    assert [(e.step, round(e.value, 5)) for e in logged] == [(e['step'], round(e['loss'], 5)) for e in log]
 
-# the trail
+# snapshots
 
-def trail(out): return sorted((out/'snapshots').glob('*'))
+def snapshots(out): return sorted((out/'snapshots').glob('*'))
 
-def test_no_trail_is_kept_unless_asked_for(tmp_path):
+def test_no_snapshot_is_kept_unless_asked_for(tmp_path):
     run('plain', config(out=str(tmp_path)))
     assert not (tmp_path/'snapshots').exists()
 
-def test_the_trail_holds_the_start_each_so_many_steps_and_the_end(tmp_path):
+def test_snapshots_are_of_the_start_of_each_so_many_steps_and_of_the_end(tmp_path):
     model, _ = run('plain', config(steps=25, snapshot_every=10, out=str(tmp_path)))
-    assert [p.name for p in trail(tmp_path)] == [f'samples-{8 * s:08d}.safetensors' for s in (0, 10, 20, 25)]
-    first, last = load_file(trail(tmp_path)[0]), load_file(trail(tmp_path)[-1])
+    assert [p.name for p in snapshots(tmp_path)] == [f'samples-{8 * s:08d}.safetensors' for s in (0, 10, 20, 25)]
+    first, last = load_file(snapshots(tmp_path)[0]), load_file(snapshots(tmp_path)[-1])
     for held, network_ in ((first, network('plain')), (last, model)):
         for key, value in network_.state_dict().items(): assert torch.equal(held[key], value.half()), key
 
 @pytest.mark.parametrize('every', [3, 10])
-def test_a_stopped_run_leaves_the_same_trail_and_ends_with_the_same_bits(tmp_path, every):
+def test_a_stopped_run_leaves_the_same_snapshots_and_ends_with_the_same_bits(tmp_path, every):
     whole, stopped = (config(snapshot_every=every, out=str(tmp_path/n)) for n in ('whole', 'stopped'))
     a, _ = run('dropout', whole)
     run_until('dropout', stopped, 15)
     b, _ = run('dropout', stopped)
     same(a, b); same(a, run('dropout', config())[0])
-    assert [p.name for p in trail(tmp_path/'whole')] == [p.name for p in trail(tmp_path/'stopped')]
-    for one, other in zip(trail(tmp_path/'whole'), trail(tmp_path/'stopped')): assert one.read_bytes() == other.read_bytes()
+    assert [p.name for p in snapshots(tmp_path/'whole')] == [p.name for p in snapshots(tmp_path/'stopped')]
+    for one, other in zip(snapshots(tmp_path/'whole'), snapshots(tmp_path/'stopped')): assert one.read_bytes() == other.read_bytes()
 
-def test_only_the_named_weights_go_into_the_trail(tmp_path):
-    run('plain', config(steps=5, snapshot_every=5, out=str(tmp_path)), trail=('0.', '2.b'))
-    assert set(load_file(trail(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
+def test_only_the_named_weights_go_into_a_snapshot(tmp_path):
+    run('plain', config(steps=5, snapshot_every=5, out=str(tmp_path)), snapshot_names=('0.', '2.b'))
+    assert set(load_file(snapshots(tmp_path)[-1])) == {'0.weight', '0.bias', '2.bias'}
 
 def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    from lm4lv.core import io as storage
+    from lm4lv.core import io
     save_snapshot(tmp_path, network('plain'), 8)
-    before = trail(tmp_path)[0].read_bytes()
+    written = snapshots(tmp_path)[0].read_bytes()
     def full(*args, **kwargs): raise OSError('no space left on device')
-    monkeypatch.setattr(storage.os, 'replace', full)
+    monkeypatch.setattr(io.os, 'replace', full)
     for samples in (8, 16):
         with pytest.raises(OSError, match=f'samples-{samples:08d}.*no space.*snapshot_every=0'): save_snapshot(tmp_path, network('plain'), samples)
-    assert [p.read_bytes() for p in trail(tmp_path)] == [before]
+    assert [p.read_bytes() for p in snapshots(tmp_path)] == [written]
 
 def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path):
     save_snapshot(tmp_path, network('plain'), 0)
     (tmp_path/'snapshots'/'.samples-00000004.safetensors.1').write_bytes(b'half')
     run('plain', config(steps=5, out=str(tmp_path)))
-    assert [p.name for p in trail(tmp_path)] == ['samples-00000000.safetensors']
+    assert [p.name for p in snapshots(tmp_path)] == ['samples-00000000.safetensors']
 
-def test_a_trail_that_cannot_be_is_refused_before_training():
+def test_snapshots_that_cannot_be_are_refused_before_training():
     with pytest.raises(ValueError, match='snapshot_every=-1'): run('plain', config(snapshot_every=-1))
     with pytest.raises(ValueError, match='snapshot_every.*out'): run('plain', config(snapshot_every=5))
 # a budget of seconds
@@ -382,7 +382,7 @@ def test_a_trail_that_cannot_be_is_refused_before_training():
 def clock(monkeypatch):
     "A clock for training that a busy machine cannot hurry: 10 ms pass each time somebody looks at it."
     looks = itertools.count()
-    monkeypatch.setattr('lm4lv.loop.time', SimpleNamespace(perf_counter=lambda: next(looks) / 100))
+    monkeypatch.setattr('lm4lv.core.loop.time', SimpleNamespace(perf_counter=lambda: next(looks) / 100))
 
 def test_a_timed_run_stops_with_its_time_and_its_rate_ends_at_zero(clock):
     log = run('plain', config(seconds=0.6, steps=1, log_every=1))[1]

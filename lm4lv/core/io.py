@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'PACKAGE', 'WEIGHTS', 'replacing', 'write_json', 'write_tensors', 'write_training_record', 'runs_of',
-           'trained', 'checkpoints', 'save_checkpoint', 'remove_parts', 'load_checkpoint', 'check_settings',
+           'trained', 'checkpoints', 'remove_unfinished', 'save_checkpoint', 'load_checkpoint', 'check_settings',
            'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder']
 
 # %% ../../nbs/0_core/00a_io.ipynb #a2a03f23
@@ -72,8 +72,8 @@ def runs_of(record: dict) -> list[dict]:
     return [*record.get('earlier', []), record]
 
 # %% ../../nbs/0_core/00a_io.ipynb #5c110308
-def trained(module):
-    "Names and parameters that require gradients."
+def trained(module: nn.Module) -> dict: # name -> parameter
+    "The parameters that require gradients, by name."
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 def checkpoints(out: str | Path) -> list[Path]:
@@ -81,74 +81,92 @@ def checkpoints(out: str | Path) -> list[Path]:
     return sorted(Path(out).glob('step-*'))
 
 def _state(module, optimizer):
-    "Tensors of a checkpoint: weights, and the optimiser's moments for each."
+    "Tensors of a checkpoint: weights, and the optimiser's running means for each that has had a gradient."
     tensors = {}
     for name, p in trained(module).items():
-        for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): # no moments where no gradient came yet
-            tensors[f'{kind}.{name}'] = value
+        for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): tensors[f'{kind}.{name}'] = value
     return tensors
 
+def remove_unfinished(out: str | Path) -> None:
+    "Remove what a killed process left half-written."
+    for folder in Path(out).glob('.part-*'): shutil.rmtree(folder, ignore_errors=True)
+    for file in Path(out).glob('snapshots/.samples-*'): file.unlink(missing_ok=True)
+
 def save_checkpoint(
-    out: str | Path, module, optimizer,
+    out: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer,
     step: int, log: list, config, # a dataclass; its `keep` says how many checkpoints stay
-    sums: dict | None = None, # numbers since the log's last entry
+    sums: dict | None = None, # values since the log's last entry
     scaler=None, # the loss's, of training in float16
     settings: dict | None = None, # what else the run depends on
 ) -> Path:
     "Write one checkpoint whole or not at all, and remove the oldest ones; `OSError` where it cannot be written."
-    final, part = Path(out)/f'step-{step:08d}', Path(out)/f'.part-{os.getpid()}'
+    final, unfinished = Path(out)/f'step-{step:08d}', Path(out)/f'.part-{os.getpid()}'
     if final.exists(): return final
+    state = dict(step=step, log=log, sums=sums or {}, config=dataclasses.asdict(config), settings=settings or {},
+                 scaler=scaler and scaler.state_dict())
     try:
-        remove_parts(out)
-        part.mkdir(parents=True)
-        write_tensors(part/'state.safetensors', _state(module, optimizer))
-        write_json(part/'state.json', dict(step=step, log=log, sums=sums or {}, config=dataclasses.asdict(config), settings=settings or {},
-                                          scaler=scaler and scaler.state_dict()))
-        os.replace(part, final)
+        remove_unfinished(out)
+        unfinished.mkdir(parents=True)
+        write_tensors(unfinished/'state.safetensors', _state(module, optimizer))
+        write_json(unfinished/'state.json', state)
+        os.replace(unfinished, final)
     except OSError as error:
         raise OSError(f'{final}: the checkpoint could not be written ({error}); make room and start again: '
-                      'the run goes on behind the one before') from error
-    finally: shutil.rmtree(part, ignore_errors=True)
+                      'the run goes on from the previous one') from error
+    finally: shutil.rmtree(unfinished, ignore_errors=True)
     for old in checkpoints(out)[:-config.keep]: shutil.rmtree(old)
     return final
 
-def remove_parts(out):
-    "Remove what a killed process left half-written."
-    for part in Path(out).glob('.part-*'): shutil.rmtree(part, ignore_errors=True)
-    for part in Path(out).glob('snapshots/.samples-*'): part.unlink(missing_ok=True)
+# %% ../../nbs/0_core/00a_io.ipynb #34047b25
+def _check_shapes(folder, held, wanted):
+    "`ValueError`, naming the first difference, unless a checkpoint's weights are those of the model."
+    if held == wanted: return
+    name = min(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
+    raise ValueError(f'{folder}: made for another model ({name}: {held.get(name)} in the checkpoint, '
+                     f'{wanted.get(name)} here); choose another out folder or the settings it was made with')
 
-def load_checkpoint(folder: str | Path, module, optimizer=None, scaler=None) -> tuple: # step, log, and numbers not yet logged
-    "Put weights, moments and the loss's scale back; `ValueError` for a damaged checkpoint or one of another model."
+def load_checkpoint(
+    folder: str | Path, # one of `checkpoints`
+    module: nn.Module, optimizer: torch.optim.Optimizer | None = None, # they are changed in place
+    scaler=None, # of training in float16
+) -> tuple[int, list, dict]: # step, log, and values not yet logged
+    "Put weights, running means and the loss's scale back; `ValueError` for a damaged checkpoint or another model's."
     try:
         state = json.loads((Path(folder)/'state.json').read_text())
         tensors = load_file(Path(folder)/'state.safetensors')
-    except Exception as error: raise ValueError(f'{folder}: damaged checkpoint ({error}); remove it, the one before is used then') from error
+    except Exception as error:
+        raise ValueError(f'{folder}: damaged checkpoint ({error}); remove it, and the previous one is used') from error
     parameters = trained(module)
     held = {k.removeprefix('weight.'): tuple(v.shape) for k, v in tensors.items() if k.startswith('weight.')}
-    wanted = {k: tuple(p.shape) for k, p in parameters.items()}
-    if held != wanted:
-        odd = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
-        raise ValueError(f'{folder}: made for another model ({odd[0]}: {held.get(odd[0])} in the checkpoint, '
-                         f'{wanted.get(odd[0])} here); choose another out folder or the settings it was made with')
+    _check_shapes(folder, held, {k: tuple(p.shape) for k, p in parameters.items()})
     with torch.no_grad():
+        for name, p in parameters.items(): p.copy_(tensors[f'weight.{name}'])
+    if optimizer is not None:
         for name, p in parameters.items():
-            p.copy_(tensors[f'weight.{name}'])
-            if optimizer is not None:
-                kept = {m: tensors[f'{m}.{name}'] for m in ('step', 'exp_avg', 'exp_avg_sq') if f'{m}.{name}' in tensors}
-                if kept: optimizer.state[p] = {m: v if m == 'step' else v.to(p) for m, v in kept.items()}
+            moments = {m: tensors.get(f'{m}.{name}') for m in ('step', 'exp_avg', 'exp_avg_sq')}
+            moments = {m: v if m == 'step' else v.to(p) for m, v in moments.items() if v is not None}
+            if moments: optimizer.state[p] = moments
     if scaler and state.get('scaler'): scaler.load_state_dict(state['scaler'])
     return state['step'], state['log'], state.get('sums', {})
 
+# %% ../../nbs/0_core/00a_io.ipynb #81c2fbfe
 MAY_CHANGE = ('steps', 'seconds', 'workers', 'log_every', 'save_every', 'snapshot_every', 'keep', 'out', 'tracker')
 
-def check_settings(folder: str | Path, config, settings: dict | None = None):
+def check_settings(
+    folder: str | Path, # one of `checkpoints`
+    config, # the dataclass that the run would go on with
+    settings: dict | None = None, # what else it depends on
+) -> None:
     "A checkpoint goes on only under the settings that it was made with; `ValueError` lists those that differ."
     try: state = json.loads((Path(folder)/'state.json').read_text())
     except (OSError, ValueError): return # `load_checkpoint` says what is wrong with it
     now = json.loads(json.dumps(_finite(dict(settings or {}, **dataclasses.asdict(config)))))
     then = dict(state.get('settings', {}), **state.get('config', {}))
-    odd = [f'{key}={then[key]!r} there, {now[key]!r} here' for key in sorted(then.keys() & now.keys() - set(MAY_CHANGE)) if then[key] != now[key]]
-    if odd: raise ValueError(f"{folder}: made with other settings ({'; '.join(odd)}); start anew with --fresh, or choose another --save")
+    odd = [f'{key}={then[key]!r} there, {now[key]!r} here'
+           for key in sorted(then.keys() & now.keys() - set(MAY_CHANGE)) if then[key] != now[key]]
+    if odd:
+        raise ValueError(f"{folder}: made with other settings ({'; '.join(odd)}); "
+                         'start anew with --fresh, or choose another --save')
 
 # %% ../../nbs/0_core/00a_io.ipynb #32dfa735
 def save_snapshot(

@@ -11,7 +11,8 @@ import math, time
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from .io import check_settings, checkpoints, load_checkpoint, remove_parts, save_checkpoint, save_snapshot, trained, write_tensors
+from .io import (check_settings, checkpoints, load_checkpoint, remove_unfinished, save_checkpoint,
+                           save_snapshot, trained, write_tensors)
 
 # %% ../../nbs/0_core/00b_loop.ipynb #d3ccb09a
 @dataclass
@@ -26,7 +27,7 @@ class FitConfig:
     betas: tuple = (0.9, 0.95)
     weight_decay: float = 0.0
     clip: float = 1.0 # largest norm of the gradient
-    accumulate: int = 1 # each step's batch is run in so many parts
+    accumulate: int = 1 # each step's batch is run in so many pieces
     precision: str = 'no' # accelerate's mixed precision: no, bf16 or fp16
     seconds: float = 0.0 # stop after so much training instead of `steps`; the learning rate then follows the clock
     seed: int = 0
@@ -34,19 +35,22 @@ class FitConfig:
     log_every: int = 20 # steps
     save_every: int = 500 # steps between checkpoints
     keep: int = 2 # checkpoints kept
-    snapshot_every: int = 0 # steps between snapshots of the weights alone, all kept, in `out`/trail; 0 keeps none
+    snapshot_every: int = 0 # steps between snapshots of the weights alone, all kept, in `out`/snapshots; 0 keeps none
     out: str | None = None # folder for checkpoints and the log; None writes nothing
     tracker: str | None = None # also log to tensorboard, wandb, ...: whatever accelerate knows and is installed
 
-def check_config(config: FitConfig):
+def check_config(config: FitConfig) -> None:
     "Raise `ValueError` for settings that cannot be trained with."
     for key in ('steps', 'batch', 'accumulate', 'log_every', 'save_every', 'keep'):
         if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
     if config.schedule not in ('cosine', 'linear', 'constant'):
         raise ValueError(f'setting schedule={config.schedule!r}: expected cosine, linear or constant')
-    if config.snapshot_every < 0: raise ValueError(f'setting snapshot_every={config.snapshot_every}: expected at least 0')
-    if config.snapshot_every and not config.out: raise ValueError('setting snapshot_every: needs a folder; set `out` too')
-    if not config.seconds >= 0: raise ValueError(f'setting seconds={config.seconds}: expected a budget above 0, or 0 to count steps')
+    if config.snapshot_every < 0:
+        raise ValueError(f'setting snapshot_every={config.snapshot_every}: expected at least 0')
+    if config.snapshot_every and not config.out:
+        raise ValueError('setting snapshot_every: needs a folder; set `out` too')
+    if not config.seconds >= 0: # NaN fails too
+        raise ValueError(f'setting seconds={config.seconds}: expected a budget above 0, or 0 to count steps')
     if config.batch % config.accumulate:
         raise ValueError(f'setting batch={config.batch}: cannot be split into accumulate={config.accumulate} parts')
 
@@ -63,8 +67,8 @@ def learning_rate(
 
 # %% ../../nbs/0_core/00b_loop.ipynb #774762a9
 class StepSampler:
-    "Batches of sample indices for steps `start` to `steps`; every round is a new permutation."
-    def __init__(self, length, batch, steps, seed=0, start=0):
+    "Batches of sample indices for steps `start` to `steps`; every epoch is a new permutation."
+    def __init__(self, length: int, batch: int, steps: int, seed: int = 0, start: int = 0):
         self.length, self.batch_size, self.steps, self.seed, self.start = length, batch, steps, seed, start
         self.drop_last = True # accelerate asks; all batches are full
 
@@ -74,12 +78,12 @@ class StepSampler:
         current, order = None, None
         for step in range(self.start, self.steps):
             indices = []
-            for place in range(step * self.batch_size, (step + 1) * self.batch_size):
-                turn = place // self.length
-                if turn != current:
-                    rng = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
-                    current, order = turn, torch.randperm(self.length, generator=rng).tolist()
-                indices.append(turn * self.length + order[place % self.length])
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                epoch = position // self.length
+                if epoch != current:
+                    rng = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    current, order = epoch, torch.randperm(self.length, generator=rng).tolist()
+                indices.append(epoch * self.length + order[position % self.length])
             yield indices
 
 # %% ../../nbs/0_core/00b_loop.ipynb #97d92b39
@@ -105,21 +109,26 @@ def make_accelerator(config: FitConfig, unused: bool = False):
     from accelerate.tracking import get_available_trackers
     known = sorted(str(getattr(t, 'value', t)) for t in get_available_trackers())
     if config.tracker and config.tracker not in known:
+        package = 'lm4lv[tensorboard]' if config.tracker == 'tensorboard' else config.tracker
         raise ValueError(f'tracker {config.tracker!r} is not installed (here: {", ".join(known) or "none"}): '
-                         f'pip install {"lm4lv[tensorboard]" if config.tracker == "tensorboard" else config.tracker}, or leave it out')
-    ways = [DistributedDataParallelKwargs(find_unused_parameters=True)] if unused else []
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available(), log_with=config.tracker,
-        project_dir=config.out or '.', gradient_accumulation_steps=config.accumulate, kwargs_handlers=ways,
+                         f'pip install {package}, or leave it out')
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if unused else []
+    accelerator = Accelerator(
+        mixed_precision=config.precision, cpu=not torch.cuda.is_available(), log_with=config.tracker,
+        project_dir=config.out or '.', gradient_accumulation_steps=config.accumulate, kwargs_handlers=handlers,
         dataloader_config=DataLoaderConfiguration(split_batches=True))
-    if config.tracker: accelerator.init_trackers('lm4lv', {k: v if isinstance(v, (int, float)) else str(v) for k, v in vars(config).items()})
+    if config.tracker:
+        logged = {k: v if isinstance(v, (int, float)) else str(v) for k, v in vars(config).items()}
+        accelerator.init_trackers('lm4lv', logged)
     return accelerator
 
 def _resume(config, module, optimizer, accelerator, settings):
     "Step, log and unlogged sums of the newest checkpoint, or of the beginning."
     if not config.out: return 0, [], {}
     try: Path(config.out).mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise OSError(f'{config.out}: no folder for checkpoints ({error}); choose another out') from error
-    if accelerator.is_main_process: remove_parts(config.out)
+    except OSError as error:
+        raise OSError(f'{config.out}: no folder for checkpoints ({error}); choose another out') from error
+    if accelerator.is_main_process: remove_unfinished(config.out)
     saved = checkpoints(config.out)
     if not saved: return 0, [], {}
     check_settings(saved[-1], config, settings)
@@ -138,38 +147,48 @@ def _elapsed(clock, config, accelerator):
 
 # %% ../../nbs/0_core/00b_loop.ipynb #e595fe4a
 class _Run:
-    "Where a training stands: its step, its clock, its log, and the numbers since the last entry."
-    def __init__(self, module, optimizer, config, accelerator, trail, on_log, progress, settings):
+    "Where a training stands: its step, its clock, its log, and the values since the log's last entry."
+    def __init__(self, module, optimizer, config, accelerator, snapshot_names, on_log, progress, settings):
         from tqdm.auto import tqdm
-        self.module, self.optimizer, self.config, self.accelerator, self.trail, self.on_log = module, optimizer, config, accelerator, trail, on_log
-        self.main, self.settings = accelerator.is_main_process, settings
+        self.module, self.optimizer, self.config, self.accelerator = module, optimizer, config, accelerator
+        self.snapshot_names, self.on_log, self.settings = snapshot_names, on_log, settings
+        self.main = accelerator.is_main_process
         self.step, self.log, self.sums = _resume(config, module, optimizer, accelerator, settings)
         self.seconds = self.log[-1]['seconds'] if self.log else 0
         self.clock = time.perf_counter() - self.seconds
-        if config.snapshot_every and self.main and not self.step: save_snapshot(config.out, module, 0, trail)
-        self.bar = tqdm(total=None if config.seconds else config.steps, initial=self.step, disable=not (progress and self.main))
+        if not self.step: self.snapshot()
+        self.bar = tqdm(total=None if config.seconds else config.steps, initial=self.step,
+                        disable=not (progress and self.main))
 
     def loader(self, dataset, collate):
         "Batches from the step at which the run stands."
-        config, parts = self.config, self.config.accumulate
-        sampler = StepSampler(len(dataset), config.batch // parts, _last(config, self.step, self.seconds) * parts, config.seed, self.step * parts)
+        config, pieces = self.config, self.config.accumulate
+        last = _last(config, self.step, self.seconds)
+        sampler = StepSampler(len(dataset), config.batch // pieces, last * pieces, config.seed, self.step * pieces)
         return torch.utils.data.DataLoader(dataset, batch_sampler=sampler, num_workers=config.workers,
                                            collate_fn=collate, persistent_workers=config.workers > 0)
 
-    def add(self, **numbers):
-        "Keep the numbers of a part of a step."
-        for key, value in numbers.items(): self.sums.setdefault(key, []).append(float(value))
+    def add(self, **values):
+        "Keep what one piece of a step reported."
+        for key, value in values.items(): self.sums.setdefault(key, []).append(float(value))
 
-    def write_entry(self, lr):
+    def log_entry(self, lr):
         "Write one entry of the log: means over the steps since the last one, and over processes."
-        means = torch.tensor([sum(v) / len(v) for v in self.sums.values()], dtype=torch.float64, device=self.accelerator.device)
+        means = [sum(v) / len(v) for v in self.sums.values()]
+        means = torch.tensor(means, dtype=torch.float64, device=self.accelerator.device)
         entry = dict(step=self.step, samples=self.step * self.config.batch, seconds=self.seconds, lr=lr,
                      **dict(zip(self.sums, self.accelerator.reduce(means, 'mean').tolist())))
         if self.config.tracker: self.accelerator.log(entry, step=self.step)
         self.log.append(entry)
         self.sums = {}
-        self.bar.set_postfix(loss=f"{entry['loss']:.4g}", **(dict(left=f'{self.config.seconds - self.seconds:.0f}s') if self.config.seconds else {}))
+        left = dict(left=f'{self.config.seconds - self.seconds:.0f}s') if self.config.seconds else {}
+        self.bar.set_postfix(loss=f"{entry['loss']:.4g}", **left)
         if self.on_log and self.main: self.on_log(entry)
+
+    def snapshot(self):
+        "Keep the weights as they are now, if snapshots are wanted."
+        if self.config.snapshot_every and self.main:
+            save_snapshot(self.config.out, self.module, self.step * self.config.batch, self.snapshot_names)
 
     def end_step(self, lr) -> bool: # whether it was the last one
         "Count a step, log it and save it if it is due."
@@ -178,12 +197,13 @@ class _Run:
         self.bar.update()
         done = self.step == _last(config, self.step, self.seconds)
         save = config.out and (self.step % config.save_every == 0 or done)
-        if self.step % config.log_every == 0 or done or save and config.seconds: self.write_entry(lr) # of a timed run, a checkpoint's log tells its time
-        if save:
-            if self.main: save_checkpoint(config.out, self.module, self.optimizer, self.step, self.log, config, self.sums, self.accelerator.scaler, self.settings)
-            self.accelerator.wait_for_everyone()
-        if config.snapshot_every and self.main and (self.step % config.snapshot_every == 0 or done):
-            save_snapshot(config.out, self.module, self.step * config.batch, self.trail)
+        timed = save and config.seconds # the log of a timed run's checkpoint must tell its time
+        if self.step % config.log_every == 0 or done or timed: self.log_entry(lr)
+        if save and self.main:
+            save_checkpoint(config.out, self.module, self.optimizer, self.step, self.log, config, self.sums,
+                            self.accelerator.scaler, self.settings)
+        if save: self.accelerator.wait_for_everyone()
+        if config.snapshot_every and (self.step % config.snapshot_every == 0 or done): self.snapshot()
         return done
 
 # %% ../../nbs/0_core/00b_loop.ipynb #1449ad5f
@@ -195,21 +215,21 @@ def fit(
     collate: callable = None, # list of samples -> batch
     on_log: callable = None, # called with the log's newest entry
     progress: bool = True, # show a progress bar with the time left
-    trail: tuple = ('',), # beginnings of the names of the weights that the trail keeps, if `config.snapshot_every` asks for one
+    snapshot_names: tuple = ('',), # beginnings of the names of the weights that snapshots keep
     settings: dict | None = None, # what else the run depends on; a checkpoint that was made with others is refused
     unused: bool = False, # a step may leave some trained weights without a gradient
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
-    "Train; resumes from the newest checkpoint in `config.out`. Raises `NonFiniteLoss`, or `ValueError` for bad settings."
+    "Train; goes on from the newest checkpoint in `config.out`. `NonFiniteLoss`, or `ValueError` for bad settings."
     check_config(config)
     accelerator = make_accelerator(config, unused)
     optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
-    run = _Run(module, optimizer, config, accelerator, trail, on_log, progress, settings)
+    run = _Run(module, optimizer, config, accelerator, snapshot_names, on_log, progress, settings)
     model, optimizer, loader = accelerator.prepare(module, optimizer, run.loader(dataset, collate))
-    for part, batch in enumerate(loader, run.step * config.accumulate):
-        torch.manual_seed((config.seed * 1_000_003 + part) * 1009 + accelerator.process_index)
+    for piece, batch in enumerate(loader, run.step * config.accumulate): # a whole step, unless gradients accumulate
+        torch.manual_seed((config.seed * 1_000_003 + piece) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
             if hasattr(loss_fn, 'step'): loss_fn.step = run.step
-            loss, numbers = loss_fn(model, batch)
+            loss, reported = loss_fn(model, batch)
             _stop_nonfinite(loss, batch, run.step, config, accelerator)
             accelerator.backward(loss)
             if accelerator.sync_gradients: accelerator.clip_grad_norm_(module.parameters(), config.clip)
@@ -217,7 +237,7 @@ def fit(
             for group in optimizer.param_groups: group['lr'] = lr
             optimizer.step()
             optimizer.zero_grad()
-        run.add(loss=loss.detach(), **numbers)
+        run.add(loss=loss.detach(), **reported)
         if accelerator.sync_gradients and run.end_step(lr) and config.seconds:
             loader.end()
             break
@@ -226,23 +246,27 @@ def fit(
     return run.log
 
 # %% ../../nbs/0_core/00b_loop.ipynb #432f7085
-def smooth(values, share=0.05):
-    "Running mean over a share of the values."
+def smooth(
+    values: list,
+    share: float = 0.05, # of the values that a mean runs over
+) -> list:
+    "Running mean: of each value and those shortly before it."
     width = max(1, int(len(values) * share))
-    return [sum(values[max(0, i - width):i + 1]) / len(values[max(0, i - width):i + 1]) for i in range(len(values))]
+    windows = [values[max(0, i - width):i + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
 
 def plot_log(
     logs: dict, # name -> log as `fit` returns it
-    key: str = 'loss', # which number
+    key: str = 'loss', # which value
     against: str = 'samples', # step, samples or seconds
-    axis=None,
-):
-    "Draw the curves of one or several runs; returns the axis."
+    axis=None, # a matplotlib axis; by default a new one
+): # -> the axis
+    "Draw the curves of one or several runs."
     import matplotlib.pyplot as plt
     axis = axis or plt.subplots(figsize=(5, 2.5), layout='constrained')[1]
     for name, log in logs.items():
         log = [entry for entry in log if key in entry]
         axis.plot([entry[against] for entry in log], smooth([entry[key] for entry in log]), label=name)
     axis.set(xlabel=against, ylabel=key)
-    if len(logs) > 1: axis.legend(fontsize=8)
+    if len(logs) > 1: axis.legend(fontsize=9)
     return axis
