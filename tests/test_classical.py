@@ -30,9 +30,10 @@ def test_a_blurred_edge_becomes_steeper():
 def test_every_method_gives_pictures_in_range_and_leaves_its_input_alone(photos, task):
     pairs = make_pairs(photos[:2], task, [3, 4])
     for method in METHODS[task]:
-        before = pairs.input.clone()
+        original = pairs.input.clone()
         out = classical(pairs.input, task, method)
-        assert out.shape == before.shape and out.dtype == before.dtype and 0 <= out.min() and out.max() <= 1 and torch.equal(pairs.input, before)
+        assert out.shape == original.shape and out.dtype == original.dtype and 0 <= out.min() and out.max() <= 1
+        assert torch.equal(pairs.input, original)
 
 @pytest.mark.parametrize('value', [0., .5, 1.])
 @pytest.mark.parametrize('task', list(CLASSICAL))
@@ -60,10 +61,10 @@ def test_the_noise_level_grows_with_the_noise(photos):
 @pytest.mark.parametrize('height,width', [(32, 32), (30, 33), (7, 9)])
 def test_black_squares_are_those_of_the_degradation(height, width):
     image = torch.rand(1, 3, height, width) * .9 + .1
-    spoiled = make_pairs(image, 'demask', params=[dict(size=4, rate=.4, seed=1)]).input[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(black_squares(spoiled), (spoiled == 0).all(-1))
+    masked = make_pairs(image, 'demask', params=[dict(size=4, rate=.4, seed=1)]).input[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(black_squares(masked), (masked == 0).all(-1))
 
 def test_a_comparison_has_every_method_and_no_value_above_the_cap(photos):
-    found = compare_methods(photos[:2])
-    assert {task: {'spoiled', *methods} for task, methods in METHODS.items()} == {task: set(row) for task, row in found.items()}
-    assert max(max(row.values()) for row in found.values()) <= 40
+    scores = compare_methods(photos[:2])
+    assert {task: {'spoiled', *methods} for task, methods in METHODS.items()} == {task: set(row) for task, row in scores.items()}
+    assert max(max(row.values()) for row in scores.values()) <= 40

@@ -15,7 +15,7 @@ from .metrics import psnr
 def noise_level(
     picture: np.ndarray, # (height, width, 3) in [0, 1]
 ) -> float: # standard deviation of Gaussian noise
-    "An estimate of how noisy a picture is, from its second differences."
+    "An estimate of how noisy a picture is, from its second differences (Immerkær, 1996)."
     from scipy.ndimage import convolve
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])[..., None]
     return float(np.sqrt(np.pi / 2) / 6 * np.abs(convolve(picture, kernel, mode='reflect')).mean())
@@ -23,32 +23,43 @@ def noise_level(
 def _nl_means(x, strength=0.8, patch=5):
     from skimage.restoration import denoise_nl_means
     sigma = noise_level(x)
-    return denoise_nl_means(x, patch_size=patch, patch_distance=6, h=max(strength * sigma, 1e-6), sigma=sigma, fast_mode=False, channel_axis=-1)
+    return denoise_nl_means(x, patch_size=patch, patch_distance=6, h=max(strength * sigma, 1e-6), sigma=sigma,
+                            fast_mode=False, channel_axis=-1)
+
+def _nl_means_small_patches(x): return _nl_means(x, strength=1.0, patch=3)
 
 def _total_variation(x, strength=0.6):
     from skimage.restoration import denoise_tv_chambolle
     return denoise_tv_chambolle(x, weight=max(strength * noise_level(x), 1e-6), channel_axis=-1)
 
 # %% ../../nbs/1_images/03a_classical.ipynb #aa67856e
-def _channels(function, x, *arguments, **keywords): return np.stack([function(c, *arguments, **keywords) for c in np.moveaxis(x, -1, 0)], -1)
+def _each_channel(function, x, *arguments):
+    return np.stack([function(channel, *arguments) for channel in np.moveaxis(x, -1, 0)], -1)
 
 def _unsharp(x, radius=0.5, amount=0.3):
     from skimage.filters import unsharp_mask
-    return _channels(unsharp_mask, x, radius, amount)
+    return _each_channel(unsharp_mask, x, radius, amount)
+
+def _strong_unsharp(x): return _unsharp(x, radius=1.0, amount=1.0)
 
 def _richardson_lucy(x, window=5, steps=5, border=6):
     from skimage.restoration import richardson_lucy
     from lm4lv.images.degradations import gaussian_kernel
-    around = lambda c: np.pad(c, border, mode='symmetric')
-    inverted = lambda c: richardson_lucy(around(c), gaussian_kernel(window).numpy(), steps)[border:-border, border:-border]
-    return _channels(inverted, x)
+    def invert(channel): # its border is mirrored first, and cut off again
+        padded = np.pad(channel, border, mode='symmetric')
+        return richardson_lucy(padded, gaussian_kernel(window).numpy(), steps)[border:-border, border:-border]
+    return _each_channel(invert, x)
 
 # %% ../../nbs/1_images/03a_classical.ipynb #c30c8e03
-def black_pixels(x): return (x == 0).all(-1)
+def black_pixels(
+    x: np.ndarray, # (height, width, 3)
+) -> np.ndarray: # (height, width), True where all colours are 0
+    "Pixels that are exactly black."
+    return (x == 0).all(-1)
 
 def black_squares(
     x: np.ndarray, # (height, width, 3)
-    size: int = 4, # pixels, as `degradations.demask` has it
+    size: int = 4, # pixels, as `degradations.mask_squares` has it
 ) -> np.ndarray: # (height, width), True inside
     "Squares of a grid that are wholly black."
     height, width = x.shape[:2]
@@ -60,9 +71,15 @@ def _inpaint(x, holes):
     from skimage.restoration import inpaint_biharmonic
     return inpaint_biharmonic(x, holes, channel_axis=-1) if holes.any() and not holes.all() else x
 
+def _inpaint_pixels(x): return _inpaint(x, black_pixels(x))
+
+def _inpaint_squares(x): return _inpaint(x, black_squares(x))
+
 def _median(x, size=3):
     from scipy.ndimage import median_filter
     return median_filter(x, size=(size, size, 1), mode='reflect')
+
+def _wide_median(x): return _median(x, size=5)
 
 def _median_of_black(x): return np.where(black_pixels(x)[..., None], _median(x), x)
 
@@ -77,37 +94,42 @@ def _opening_of_bright(x, step=0.2):
 
 # %% ../../nbs/1_images/03a_classical.ipynb #6b0c8631
 METHODS = { # task -> candidates
-    'denoise': {'non-local means': _nl_means, 'non-local means, small patches': lambda x: _nl_means(x, 1.0, 3), 'total variation': _total_variation},
-    'deblur': {'unsharp mask': _unsharp, 'strong unsharp mask': lambda x: _unsharp(x, 1.0, 1.0), 'Richardson-Lucy': _richardson_lucy},
+    'denoise': {'non-local means': _nl_means, 'non-local means, small patches': _nl_means_small_patches,
+                'total variation': _total_variation},
+    'deblur': {'unsharp mask': _unsharp, 'strong unsharp mask': _strong_unsharp, 'Richardson-Lucy': _richardson_lucy},
     'derain': {'opening where bright': _opening_of_bright, 'opening': _opening, 'median': _median},
-    'depepper': {'biharmonic': lambda x: _inpaint(x, black_pixels(x)), 'median where black': _median_of_black, 'median': _median},
-    'demask': {'biharmonic': lambda x: _inpaint(x, black_squares(x)), 'median': lambda x: _median(x, 5)}}
+    'depepper': {'biharmonic': _inpaint_pixels, 'median where black': _median_of_black, 'median': _median},
+    'demask': {'biharmonic': _inpaint_squares, 'median': _wide_median}}
 
-CLASSICAL = {'denoise': 'non-local means', 'deblur': 'unsharp mask', 'derain': 'opening where bright', 'depepper': 'biharmonic', 'demask': 'biharmonic'}
+CLASSICAL = {'denoise': 'non-local means', 'deblur': 'unsharp mask', 'derain': 'opening where bright',
+             'depepper': 'biharmonic', 'demask': 'biharmonic'}
 
 def classical(
-    images: torch.Tensor, # (B, 3, height, width) in [0, 1], spoiled
-    task: str, method: str | None = None, # by default that of `CLASSICAL`
+    images: torch.Tensor, # (B, 3, height, width) in [0, 1], degraded
+    task: str, # one of `TASKS`
+    method: str | None = None, # by default that of `CLASSICAL`
 ) -> torch.Tensor | None: # as `images`; None for a task without a classical baseline
-    "Restore pictures without learning; `ValueError` for an unknown task or method."
+    "Restore pictures without learning (ours, not in the paper); `ValueError` for an unknown task or method."
     get_task(task)
     if task not in METHODS: return None
     method = method or CLASSICAL[task]
-    if method not in METHODS[task]: raise ValueError(f"{task}: no method {method!r}, expected one of {', '.join(METHODS[task])}")
+    if method not in METHODS[task]:
+        raise ValueError(f"{task}: no method {method!r}, expected one of {', '.join(METHODS[task])}")
     arrays = images.detach().cpu().permute(0, 2, 3, 1).double().numpy()
-    done = np.stack([METHODS[task][method](np.ascontiguousarray(x)) for x in arrays]).clip(0, 1)
-    return torch.from_numpy(done).permute(0, 3, 1, 2).to(images)
+    restored = np.stack([METHODS[task][method](np.ascontiguousarray(x)) for x in arrays]).clip(0, 1)
+    return torch.from_numpy(restored).permute(0, 3, 1, 2).to(images)
 
 # %% ../../nbs/1_images/03a_classical.ipynb #6288f157
 def compare_methods(
     photos: torch.Tensor, # (B, 3, S, S) in [0, 1], clean training photographs
     cap: float = 40.0, # dB; what is better than this is not told apart
     seed: int = 2_000_000_000, # of the first degradation
-) -> dict: # task -> method -> mean PSNR; also of the spoiled pictures
-    "How well each method restores, told nothing but the kind of fault."
-    found, seeds = {}, range(seed, seed + len(photos))
+) -> dict: # task -> method -> mean PSNR; also of the degraded pictures, under 'spoiled'
+    "How well each method restores, told nothing but the kind of degradation."
+    def mean_psnr(restored): return psnr(restored, pairs.target).clamp_max(cap).mean().item()
+    scores, seeds = {}, range(seed, seed + len(photos))
     for task, methods in METHODS.items():
         pairs = make_pairs(photos, task, seeds)
-        mean = lambda x: psnr(x, pairs.target).clamp_max(cap).mean().item()
-        found[task] = {'spoiled': mean(pairs.input), **{m: mean(classical(pairs.input, task, m)) for m in methods}}
-    return found
+        scores[task] = {'spoiled': mean_psnr(pairs.input)}
+        for method in methods: scores[task][method] = mean_psnr(classical(pairs.input, task, method))
+    return scores

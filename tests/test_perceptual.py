@@ -5,7 +5,7 @@ from scipy.linalg import sqrtm
 from lm4lv.images.degradations import filter_each, gaussian_kernel
 from lm4lv.images.metrics import MetricUnavailable
 from lm4lv.images.photos import Photos
-import lm4lv.images.perceptual as perception
+from lm4lv.images import perceptual
 from lm4lv.images.perceptual import frechet_distance, lite_distance, lite_features, lite_network, perceptual_report, precision_recall, read_weights
 
 def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -38,7 +38,7 @@ def test_the_network_is_frozen_and_stays_in_evaluation(photos):
     assert torch.equal(lite_features(photos), lite_features(photos))
 
 def test_loading_the_network_draws_nothing():
-    perception.lite_network.cache_clear()
+    perceptual.lite_network.cache_clear()
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     lite_network()
@@ -54,12 +54,12 @@ class Attack:
 
 def test_a_pickle_that_holds_more_than_tensors_is_refused(tmp_path, monkeypatch, capsys):
     torch.save(dict(a=Attack()), tmp_path/'weights.pth')
-    monkeypatch.setattr(perception, 'WEIGHTS_HASH', hashlib.sha256((tmp_path/'weights.pth').read_bytes()).hexdigest())
+    monkeypatch.setattr(perceptual, 'WEIGHTS_HASH', hashlib.sha256((tmp_path/'weights.pth').read_bytes()).hexdigest())
     with pytest.raises(Exception, match='(?i)weights.only'): read_weights(tmp_path/'weights.pth')
     assert 'unpickled' not in capsys.readouterr().out
 
 def test_without_its_package_the_error_names_the_extra(monkeypatch):
-    perception.lite_network.cache_clear()
+    perceptual.lite_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     with pytest.raises(MetricUnavailable, match=r'lm4lv\[perception\]'): lite_network()
 
@@ -89,18 +89,18 @@ def test_a_step_down_its_gradient_brings_pictures_nearer(photos):
 def test_pictures_of_unequal_shapes_are_refused(photos):
     with pytest.raises(ValueError, match='one shape'): lite_distance(photos, photos[:1])
 
-# distances of crowds
+# distances of sets
 
 def test_the_frechet_distance_equals_the_matrix_root_of_scipy():
     a, b = randn(200, 6) @ randn(6, 6, seed=1), randn(300, 6, seed=2) @ randn(6, 6, seed=3) + .5
     (m, s), (n, t) = [(x.double().mean(0).numpy(), torch.cov(x.double().T).numpy()) for x in (a, b)]
     assert abs(frechet_distance(a, b) - (((m - n) ** 2).sum() + (s + t - 2 * sqrtm(s @ t).real).trace())) < 1e-6
 
-def test_the_frechet_distance_of_shifted_crowds_is_the_square_of_the_shift():
+def test_the_frechet_distance_of_shifted_sets_is_the_square_of_the_shift():
     a = randn(5000, 4)
     assert abs(frechet_distance(a, a + 2) - 16) < 1e-3 and abs(frechet_distance(a, a)) < 1e-6
 
-def test_a_crowd_smaller_than_its_features_is_refused():
+def test_a_set_smaller_than_its_features_is_refused():
     with pytest.raises(ValueError, match='320'): frechet_distance(randn(320, 320), randn(400, 320))
 
 def test_precision_and_recall_of_the_same_law_are_high_and_of_others_zero():
@@ -114,9 +114,9 @@ def test_few_repeated_pictures_are_precise_and_recall_little():
 
 def test_precision_and_recall_equal_a_slow_plain_version():
     a, b, k = randn(40, 3), randn(30, 3, seed=1) * 2, 3
-    def among(points, crowd):
-        radii = [sorted((c - d).norm().item() for d in crowd)[k] for c in crowd]
-        return sum(any((p - c).norm().item() <= r for c, r in zip(crowd, radii)) for p in points) / len(points)
+    def among(points, others):
+        radii = [sorted((c - d).norm().item() for d in others)[k] for c in others]
+        return sum(any((p - c).norm().item() <= r for c, r in zip(others, radii)) for p in points) / len(points)
     assert precision_recall(a, b) == (among(b, a), among(a, b))
 
 def test_fewer_pictures_than_neighbours_are_refused():
@@ -130,11 +130,11 @@ def test_a_report_says_what_is_missing_and_why(photos):
     assert 'more than 320' in report['unavailable']['lite_frechet'] and report['rfid'] is None and '2048' in report['unavailable']['rfid']
 
 def test_a_report_without_the_package_is_still_a_report(photos, monkeypatch):
-    perception.lite_network.cache_clear()
+    perceptual.lite_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     report = perceptual_report(photos, photos)
     assert report['lite_distance'] is None and {'lite_distance', 'lite_frechet', 'lite_precision'} <= report['unavailable'].keys()
 
-def test_crowds_of_one_feature_have_the_distance_of_their_means_and_spreads():
+def test_sets_of_one_feature_have_the_distance_of_their_means_and_spreads():
     found = frechet_distance(3 + 2 * randn(4000, 1), .5 * randn(4000, 1, seed=1))
     assert abs(found - (9 + 1.5 ** 2)) < .5
