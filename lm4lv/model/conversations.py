@@ -243,20 +243,30 @@ def make_batch(
 def plot_conversation(
     segments: list, # a compiled conversation
     tokenizer, num_tokens: int = 17, task_length: int = 10,
-    columns: int = 24, # boxes in a row
-):
-    "Draw a conversation, a box for each token; supervised tokens are underlined."
+    columns: int = 16, # boxes in a row
+): # -> matplotlib.figure.Figure
+    "Draw a conversation, a box for each position; what is supervised is underlined."
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
-    colours = dict(text='#e8e8e8', picture='#9ecae1', task='#fdd0a2')
+    colors = dict(text='#e8e8e8', picture='#56B4E9', task='#E69F00')
+    names, tokens = dict(picture='v', task='t'), dict(picture=0, task=0)
     row = _lay(segments, num_tokens, task_length)
     lines = -(-len(row) // columns)
-    figure, axis = plt.subplots(figsize=(columns * 0.42, lines * 0.42), layout='constrained')
+    figure, axis = plt.subplots(figsize=(columns * 0.56, lines * 0.42), layout='constrained')
     for i, (kind, token, supervised) in enumerate(row):
         x, y = i % columns, -(i // columns)
-        axis.add_patch(Rectangle((x, y), .94, .8, color=colours[kind]))
-        if supervised: axis.add_patch(Rectangle((x, y - .06), .94, .1, color='#b30000'))
-        label = tokenizer.decode([token]).strip().replace('$', r'\$')[:9] if kind == 'text' else kind[:4]
-        axis.text(x + .47, y + .42, label, ha='center', va='center', fontsize=5)
+        axis.add_patch(Rectangle((x, y), .94, .8, color=colors[kind]))
+        if supervised: axis.add_patch(Rectangle((x, y - .06), .94, .1, color='black'))
+        if kind == 'text': label = _label(tokenizer.decode([token]))
+        else:
+            length = num_tokens if kind == 'picture' else task_length
+            label, tokens[kind] = f'${names[kind]}_{{{tokens[kind] % length + 1}}}$', tokens[kind] + 1
+        axis.text(x + .47, y + .42, label, ha='center', va='center', fontsize=9)
     axis.set(xlim=(0, columns), ylim=(-lines + .85, 1)); axis.axis('off')
     return figure
+
+def _label(text):
+    "A text token short enough for its box, its white space visible."
+    text = text.replace('\n', '\\n').replace('$', r'\$')
+    shown = text.strip() or text.replace(' ', '␣')
+    return shown if len(shown) <= 7 else shown[:6] + '…'
