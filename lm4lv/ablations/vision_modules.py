@@ -9,4 +9,4 @@ __all__ = ['VISION_VARIANTS']
 from .comparisons import Variant
 
 # %% ../../nbs/7_ablations/13d_other_vision_modules.ipynb #98b070f4
-VISION_VARIANTS = {'vision-vq': Variant('a VQ eye', dict(vision='vq:default')), 'vision-beit': Variant('a BEiT eye', dict(vision='beit:default'))}
+VISION_VARIANTS = {'vision-vq': Variant('a VQ module', dict(vision='vq:default')), 'vision-beit': Variant('a BEiT module', dict(vision='beit:default'))}
