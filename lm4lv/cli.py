@@ -259,9 +259,9 @@ def evaluate_mae(
     from lm4lv.vision.mae_training import evaluate_mae
     report = evaluate_mae(vision, images, count, crops, seed)
     typer.echo(f"PSNR {report['psnr']:.2f} ± {half_width(report['psnr_ci'])} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs")
-    found = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
+    measures = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
              if report[key] is not None]
-    if found: typer.echo(', '.join(found))
+    if measures: typer.echo(', '.join(measures))
     for key, reason in report['unavailable'].items(): _say(f'no {key}: {reason}')
     _write(json_file, report)
 

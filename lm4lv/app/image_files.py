@@ -45,10 +45,10 @@ def _upright(image):
 
 def _notes(image):
     "What of a file will not come back."
-    found = []
-    if image.mode in COLOUR and any(';16' in str(tile[3]) for tile in image.tile): found.append('16 bits a colour are read and written with 8')
-    if getattr(image, 'n_frames', 1) > 1: found.append(f'only the first of its {image.n_frames} pictures is restored')
-    return found
+    losses = []
+    if image.mode in COLOUR and any(';16' in str(tile[3]) for tile in image.tile): losses.append('16 bits a colour are read and written with 8')
+    if getattr(image, 'n_frames', 1) > 1: losses.append(f'only the first of its {image.n_frames} pictures is restored')
+    return losses
 
 def read_picture(
     path: str | Path,
@@ -143,12 +143,12 @@ class Job:
 
 def sources(paths: list, out: Path) -> list: # (file, its path inside the folder that was named)
     "All picture files that are named, those of the output folder left out."
-    found = []
+    files = []
     for path in map(Path, paths):
         for file in folder_paths(path):
             if path.is_dir() and Path(out).resolve() in file.resolve().parents and path.resolve() != Path(out).resolve(): continue
-            found.append((file, file.relative_to(path) if path.is_dir() else Path(file.name)))
-    return found
+            files.append((file, file.relative_to(path) if path.is_dir() else Path(file.name)))
+    return files
 
 def check_targets(pairs: list, overwrite: bool):
     "No two results share a name, none replaces a source, and none what exists unless told to; `FileExistsError` names it."

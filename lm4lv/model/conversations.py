@@ -86,8 +86,8 @@ def _special(tokenizer): # id -> text
 def _end_mark(text, tokenizer):
     "Spaces and the special token that a text begins with, or nothing."
     rest = text.lstrip(' ')
-    found = max((t for t in _special(tokenizer).values() if t and rest.startswith(t)), key=len, default=None)
-    return text[:len(text) - len(rest)] + found if found else ''
+    mark = max((t for t in _special(tokenizer).values() if t and rest.startswith(t)), key=len, default=None)
+    return text[:len(text) - len(rest)] + mark if mark else ''
 
 def _chat(turns, tokenizer, generate):
     "The tokenizer's own template, rendered around placeholders so that what belongs to an answer is known."
@@ -166,10 +166,10 @@ def compile_item(
 
 def end_ids(tokenizer, template: str = 'chat') -> set:
     "Ids of the special tokens that end an answer: the mark of the template, and the tokenizer's own end of a text."
-    found = {tokenizer.eos_token_id} - {None}
-    if template == 'chat' and not tokenizer.chat_template: return found # conversations of kind 'simple' need none
+    ends = {tokenizer.eos_token_id} - {None}
+    if template == 'chat' and not tokenizer.chat_template: return ends # conversations of kind 'simple' need none
     segments = _compile((('human', 'a'), ('gpt', 'b')), 'conversation', template, tokenizer, False, '')
-    return found | {i for s in segments if s.supervised for i in s.ids} & _special(tokenizer).keys()
+    return ends | {i for s in segments if s.supervised for i in s.ids} & _special(tokenizer).keys()
 
 # %% ../../nbs/4_model/07_conversations.ipynb #4789ba61
 @dataclass

@@ -25,21 +25,21 @@ def task_folders(
     "The checkpoint of each task in a folder; `CheckpointError` where there is none."
     folder = WEIGHTS/'lm4lv' if str(name) == 'default' else Path(name)
     inner = sorted(path.parent for path in folder.glob('*/lm4lv.json'))
-    bank, found = folder/BANK, {}
-    if bank in inner: found |= dict.fromkeys(read_config(bank)['tasks'], bank)
-    if (folder/'lm4lv.json').exists() or not inner: found |= dict.fromkeys(read_config(folder)['tasks'], folder)
+    bank, folders = folder/BANK, {}
+    if bank in inner: folders |= dict.fromkeys(read_config(bank)['tasks'], bank)
+    if (folder/'lm4lv.json').exists() or not inner: folders |= dict.fromkeys(read_config(folder)['tasks'], folder)
     for path in inner:
         if path == bank: continue
         tasks = read_config(path)['tasks']
         if path.name not in tasks:
             raise CheckpointError(f"{path}: stands for the task {path.name!r}, but was trained for {', '.join(tasks)}; "
                                   'name the folder after its task, or move it elsewhere')
-        found[path.name] = path
-    return _in_order(found)
+        folders[path.name] = path
+    return _in_order(folders)
 
-def _in_order(found):
+def _in_order(folders):
     "Tasks as `TASKS` has them, then any others."
-    return {task: found[task] for task in [*TASKS, *sorted(found.keys() - TASKS.keys())] if task in found}
+    return {task: folders[task] for task in [*TASKS, *sorted(folders.keys() - TASKS.keys())] if task in folders}
 
 # %% ../../nbs/4_model/09a_task_models.ipynb #9b1c13b4
 class TaskModels(Mapping):

@@ -57,9 +57,9 @@ def item_places(path: str | Path) -> np.ndarray: # (items + 1,) byte positions, 
     places = np.array([*places, stat.st_size], dtype=np.int64)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(f'.{name}.{os.getpid()}.npy')
-        np.save(part, places, allow_pickle=False)
-        os.replace(part, kept)
+        temporary = kept.with_name(f'.{name}.{os.getpid()}.npy')
+        np.save(temporary, places, allow_pickle=False)
+        os.replace(temporary, kept)
     except OSError: pass # it only saves time
     return places
 

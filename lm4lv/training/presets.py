@@ -179,9 +179,9 @@ def fetch_nocaps(folder: str = 'nocaps'):
     for image in tqdm(images):
         path = Path(folder)/image['file_name']
         if path.exists(): continue
-        part = path.with_name(f'.{path.name}')
-        urllib.request.urlretrieve(image['coco_url'], part)
-        os.replace(part, path)
+        temporary = path.with_name(f'.{path.name}')
+        urllib.request.urlretrieve(image['coco_url'], temporary)
+        os.replace(temporary, path)
 
 # %% ../../nbs/5_training/10b_presets.ipynb #44bdac7f
 def config_file(name: str) -> str: # ddp, fsdp2 or deepspeed

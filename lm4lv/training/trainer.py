@@ -59,12 +59,12 @@ def set_values(
     "Change settings by name; an unknown key or an unreadable value is an error that names it."
     for text in values:
         key, equals, value = text.partition('=')
-        part = config if key in {f.name for f in dataclasses.fields(config)} else getattr(config, 'fit', config)
-        known = {f.name: f for f in dataclasses.fields(part) if f.name != 'fit'}
+        target = config if key in {f.name for f in dataclasses.fields(config)} else getattr(config, 'fit', config)
+        known = {f.name: f for f in dataclasses.fields(target) if f.name != 'fit'}
         if not equals or key not in known:
             names = sorted({f.name for c in (config, getattr(config, 'fit', config)) for f in dataclasses.fields(c)} - {'fit'})
             raise ValueError(f"setting {text!r}: expected key=value with a key of {', '.join(names)}")
-        setattr(part, key, _read_value(key, value, getattr(part, key)))
+        setattr(target, key, _read_value(key, value, getattr(target, key)))
     return config
 
 def _read_value(key, text, old):
@@ -72,7 +72,7 @@ def _read_value(key, text, old):
     if text.lower() == 'none' and not isinstance(old, (int, float)): return None
     try:
         if isinstance(old, bool): return {'true': True, 'false': False}[text.lower()]
-        if isinstance(old, tuple): return tuple(type(old[0])(part) for part in text.split(',') if part)
+        if isinstance(old, tuple): return tuple(type(old[0])(entry) for entry in text.split(',') if entry)
         if isinstance(old, int) and float(text) % 1: raise ValueError(text)
         return text if old is None else type(old)(float(text)) if isinstance(old, int) else type(old)(text)
     except (ValueError, KeyError, OverflowError) as error:
@@ -177,7 +177,8 @@ class NextElementLoss:
         plain = getattr(model, 'module', model)
         items = 'items' in batch
         conversations, images = (plain.compile(batch['items']), batch['images']) if items else plain.pair_batch(Pairs(**batch))
-        due = self.step % self.text_every == 0 or not len(conversations.visual_to) # where there is only text, always
+        only_text = items and not len(conversations.visual_to)
+        due = only_text or self.step % self.text_every == 0
         text_weight = self.text_weight if due else 0.0
         loss = model(conversations, images, self.input_noise, self.pixel_weight, text_weight)
         numbers = dict(visual=loss.visual.detach())
@@ -251,7 +252,7 @@ def train(
     "Train adapters and task tokens, or what `config.trainable` names; resumes from the newest checkpoint in `config.fit.out`."
     model = model if model is not None else build(config)
     llm = getattr(model, 'llm', None) # a control may do without
-    before = llm.fingerprint() if llm else None
+    fingerprint = llm.fingerprint() if llm else None
     data, collate = training_data(config, model.vision.image_size)
     if config.warm_start and not config.init and not config.items:
         warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
@@ -264,7 +265,7 @@ def train(
     if config.refit:
         seen = config.fit.batch * log[-1]['step']
         warm_start(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])))
-    if llm and llm.fingerprint() != before: raise RuntimeError('the language model changed while training: please report this')
+    if llm and llm.fingerprint() != fingerprint: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)
     return model, log
