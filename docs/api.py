@@ -1,6 +1,6 @@
 """The API reference: a page for each exported module, read from its source and never imported.
 
-Parameters, defaults and meanings come from nbdev's docments: the comment behind a parameter says what it means.
+Parameters, defaults and meanings come from nbdev's docments: the comment after a parameter says what it means.
 """
 import ast, io, json, re, tokenize
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ class Module:
     @property
     def origin(self):
         "The notebook that it was exported from, if that is still there."
-        found = ORIGIN.search(self.source)
-        return found[1] if found and (NBS/found[1]).exists() else None
+        match = ORIGIN.search(self.source)
+        return match[1] if match and (NBS/match[1]).exists() else None
 
     @cached_property
     def exported(self):
@@ -72,8 +72,8 @@ def defined(node):
 
 def modules():
     "Modules that export something, in the order of their notebooks."
-    found = [Module(p) for p in sorted(PACKAGE.rglob('*.py')) if p.name != '_modidx.py']
-    return sorted((m for m in found if m.public), key=lambda m: (m.origin is None, m.origin or m.name))
+    listed = [Module(p) for p in sorted(PACKAGE.rglob('*.py')) if p.name != '_modidx.py']
+    return sorted((m for m in listed if m.public), key=lambda m: (m.origin is None, m.origin or m.name))
 
 
 def parameters(node):
@@ -81,11 +81,11 @@ def parameters(node):
     a = node.args
     plain = a.posonlyargs + a.args
     defaults = [None] * (len(plain) - len(a.defaults)) + a.defaults
-    found = [(x.arg, x, d) for x, d in zip(plain, defaults)]
-    if a.vararg: found.append((f'*{a.vararg.arg}', a.vararg, None))
-    found += [(x.arg, x, d) for x, d in zip(a.kwonlyargs, a.kw_defaults)]
-    if a.kwarg: found.append((f'**{a.kwarg.arg}', a.kwarg, None))
-    return [f for f in found if f[0] not in ('self', 'cls')]
+    triples = [(x.arg, x, d) for x, d in zip(plain, defaults)]
+    if a.vararg: triples.append((f'*{a.vararg.arg}', a.vararg, None))
+    triples += [(x.arg, x, d) for x, d in zip(a.kwonlyargs, a.kw_defaults)]
+    if a.kwarg: triples.append((f'**{a.kwarg.arg}', a.kwarg, None))
+    return [f for f in triples if f[0] not in ('self', 'cls')]
 
 
 def option(default):
@@ -98,7 +98,7 @@ def option(default):
 
 
 def rows(module, triples, last):
-    "Table rows of parameters; those on one line share the comment behind it, and a comment alone on a line goes on."
+    "Table rows of parameters; those on one line share the comment after it, and a comment alone on a line goes on."
     made, by_line = [], {}
     for name, node, default in triples:
         default, said = option(default)
@@ -138,8 +138,8 @@ def function_rows(module, node):
 
 def fields(module, node):
     "Rows for the annotated attributes of a class."
-    found = [(n.target.id, n, n.value) for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-    return rows(module, [f for f in found if not f[0].startswith('_')], node.end_lineno + 1)
+    attributes = [(n.target.id, n, n.value) for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    return rows(module, [f for f in attributes if not f[0].startswith('_')], node.end_lineno + 1)
 
 
 def code(text):
@@ -236,24 +236,24 @@ def page(module, known):
     return '\n\n'.join([*head, *[entry(module, name, node, known) for name, node in module.public]])
 
 
-def index(found):
+def index(listed):
     "The page that lists all modules."
-    lines = [f'- [`{m.name}`]({m.name}.md): {prose(ast.get_docstring(m.tree), {})}' for m in found]
-    entries = [f"{m.name.removeprefix(SETTINGS['lib_name'] + '.')} <{m.name}>" for m in found]
+    lines = [f'- [`{m.name}`]({m.name}.md): {prose(ast.get_docstring(m.tree), {})}' for m in listed]
+    entries = [f"{m.name.removeprefix(SETTINGS['lib_name'] + '.')} <{m.name}>" for m in listed]
     return '\n'.join(['# Modules', '', *lines, '', toctree(entries)])
 
 
-def unique(found):
+def unique(listed):
     "Full names by short name, of the names that only one module has."
-    pairs = [(name, f'{m.name}.{name}') for m in found for name, _ in m.public]
+    pairs = [(name, f'{m.name}.{name}') for m in listed for name, _ in m.public]
     short = [name for name, _ in pairs]
     return {name: full for name, full in pairs if short.count(name) == 1}
 
 
 def write_api():
     "Write the reference into the source folder; returns the modules."
-    found = modules()
-    known = unique(found)
-    for module in found: write(SOURCE/'api'/f'{module.name}.md', page(module, known))
-    write(SOURCE/'api'/'index.md', index(found))
-    return found
+    listed = modules()
+    known = unique(listed)
+    for module in listed: write(SOURCE/'api'/f'{module.name}.md', page(module, known))
+    write(SOURCE/'api'/'index.md', index(listed))
+    return listed

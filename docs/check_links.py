@@ -50,8 +50,8 @@ def check(site):
     "Faults of all pages, as lines of text."
     site = Path(site).resolve()
     pages = sorted(p for p in site.rglob('*.html') if '_static' not in p.parts) # there lie the theme's templates
-    found = ((page, address, fault(site, page, tag, address)) for page in pages for tag, address in parse(page).links)
-    return [f'{page.relative_to(site)}: {address} {what}' for page, address, what in found if what]
+    faults = ((page, address, fault(site, page, tag, address)) for page in pages for tag, address in parse(page).links)
+    return [f'{page.relative_to(site)}: {address} {what}' for page, address, what in faults if what]
 
 
 if __name__ == '__main__':

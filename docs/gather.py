@@ -49,8 +49,8 @@ class Chapter:
     @property
     def number(self):
         "`4` or `4a`; empty outside the numbered folders."
-        found = re.match(r'0*(\d+[a-z]?)_', self.path.stem)
-        return found[1] if found and self.folder[:1].isdigit() else ''
+        match = re.match(r'0*(\d+[a-z]?)_', self.path.stem)
+        return match[1] if match and self.folder[:1].isdigit() else ''
 
     @property
     def title(self): return next((l[2:].strip() for l in self.opening if l.startswith('# ')), self.path.stem)
@@ -70,8 +70,8 @@ class Chapter:
     def module(self):
         "Name of the module that it exports, or None."
         text = '\n'.join(''.join(c['source']) for c in self.notebook['cells'] if c['cell_type'] == 'code')
-        found = re.search(r'^#\s*\|\s*default_exp +(\S+)', text, re.M)
-        return f"{SETTINGS['lib_name']}.{found[1]}" if found else None
+        match = re.search(r'^#\s*\|\s*default_exp +(\S+)', text, re.M)
+        return f"{SETTINGS['lib_name']}.{match[1]}" if match else None
 
 
 def chapters():
@@ -94,11 +94,11 @@ def parts(chapters):
 def directives(source):
     "nbdev's directives at the head of a code cell, without their sign."
     lines = (DIRECTIVE.match(line) for line in source.lstrip().splitlines())
-    found = []
+    said = []
     for line in lines:
         if not line: break
-        found.append(line[1].strip())
-    return found
+        said.append(line[1].strip())
+    return said
 
 
 def tags(cell, said):
@@ -184,7 +184,7 @@ def link_line(chapter):
 
 
 def with_links(source, line):
-    "A chapter's first text with a line put behind its title and summary."
+    "A chapter's first text with a line after its title and summary."
     lines = source.splitlines()
     head = next((i for i, l in enumerate(lines) if l.startswith('# ')), -1) + 1
     while head < len(lines) and (not lines[head].strip() or lines[head].startswith('>')): head += 1
@@ -223,7 +223,7 @@ def group_page(title, members):
 
 
 def contents(chapters):
-    "What is written behind the front page: the whole table of contents."
+    "What comes after the front page: the whole table of contents."
     main, bonus, other = parts(chapters)
     trees = [toctree([c.entry for c in main], 'The course')]
     trees += [toctree([f'groups/{f}' for f in group], caption) for caption, group in (('Bonus chapters', bonus), ('Practice', other)) if group]
@@ -239,16 +239,16 @@ def write(path, text):
 def gather():
     "Fill the source folder with chapters, groups and references; returns the chapters."
     shutil.rmtree(SOURCE, ignore_errors=True)
-    found = chapters()
-    for chapter in found:
+    listed = chapters()
+    for chapter in listed:
         made = page(chapter)
-        if chapter.doc == 'index': made['cells'].append(text_cell(contents(found)))
+        if chapter.doc == 'index': made['cells'].append(text_cell(contents(listed)))
         write(SOURCE/chapter.path, json.dumps(made))
-    _, bonus, other = parts(found)
+    _, bonus, other = parts(listed)
     for folder, members in (bonus | other).items(): write(SOURCE/'groups'/f'{folder}.md', group_page(heading(folder), members))
     write(SOURCE/'references.md', '# References\n\n```{bibliography}\n:all:\n:style: plain\n```\n')
     shutil.copy(ROOT/'docs'/'references.bib', SOURCE)
-    return found
+    return listed
 
 
 def text_cell(source, kind='markdown'):

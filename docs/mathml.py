@@ -13,6 +13,9 @@ from fontTools.ttLib import TTFont
 from latex2mathml.converter import convert
 from sphinx.util import logging
 
+SIZED = dict(langle='⟨', rangle='⟩', lfloor='⌊', rfloor='⌋', lceil='⌈', rceil='⌉', lvert='|', rvert='|', vert='|',
+             lVert='‖', rVert='‖', Vert='‖') | {'{': '{', '}': '}', '|': '‖'} # as in \\big\\langle, left as LaTeX by the converter
+DELIMITER = re.compile(r'(?<=>)\\([a-zA-Z]+|[{}|])(?=</mo>)')
 log = logging.getLogger(__name__)
 UNKNOWN = re.compile(r'\\[a-zA-Z]+')
 ARG = re.compile(r'\\arg\s*\\(min|max)') # written apart, which the converter does not know
@@ -26,6 +29,7 @@ def to_mathml(latex, display, place):
     except Exception as error: # the converter raises many kinds
         log.warning('equation %r: %r', latex, error, location=place)
         return f'<code>{nodes.unescape(latex)}</code>'
+    made = DELIMITER.sub(lambda m: SIZED.get(m[1], m[0]), made)
     if unknown := UNKNOWN.findall(made): log.warning('equation %r: unknown %s', latex, ', '.join(unknown), location=place)
     return made
 

@@ -96,6 +96,15 @@ def test_a_module_is_read_without_being_imported(tmp_path, monkeypatch):
     assert '| `` x `` `` y `` | (B, D) |' in function(module, g, {})
 
 
+def test_equations_are_mathml(monkeypatch):
+    pytest.importorskip('latex2mathml')
+    monkeypatch.syspath_prepend(str(ROOT/'docs'))
+    from mathml import to_mathml
+    for latex, char in ((r'\big\langle x', '⟨'), (r'\Big\{ x', '{'), (r'\bigl\| x', '‖'), (r'\arg\min_x f', 'min'), (r'a \\ b', 'mtable')):
+        made = to_mathml(latex, 'block', None)
+        assert char in made and '\\' not in made
+
+
 def test_the_bibliography_is_whole(site):
     keys = re.findall(r'^@\w+\{([^,\s]+)', (ROOT/'docs'/'references.bib').read_text(encoding='utf-8'), re.M)
     page = text(site, 'references.html')
