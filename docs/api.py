@@ -37,7 +37,8 @@ class Module:
     @cached_property
     def comments(self):
         tokens = tokenize.generate_tokens(io.StringIO(self.source).readline)
-        return {t.start[0]: (t.string.lstrip('# ').strip(), t.line.strip().startswith('#')) for t in tokens if t.type == tokenize.COMMENT}
+        return {t.start[0]: (t.string.lstrip('# ').strip(), t.line.strip().startswith('#'))
+                for t in tokens if t.type == tokenize.COMMENT}
 
     @property
     def name(self):
@@ -54,7 +55,8 @@ class Module:
     def exported(self):
         "Names in `__all__`."
         for node in self.tree.body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__': return ast.literal_eval(node.value)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__':
+                return ast.literal_eval(node.value)
         return []
 
     @cached_property
@@ -66,7 +68,7 @@ class Module:
 def defined(node):
     "Names that a statement of a module defines."
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, 'targets', [])
     return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 
 
@@ -121,7 +123,8 @@ def rows(module, triples, last):
 def shared(group):
     "Rows that one comment explains, as one row."
     kinds, defaults = [r.type for r in group], [r.default for r in group]
-    default = defaults[0] if len(set(defaults)) == 1 else ', '.join(f'{r.names[0]}={r.default}' for r in group if r.default)
+    named = ', '.join(f'{r.names[0]}={r.default}' for r in group if r.default)
+    default = defaults[0] if len(set(defaults)) == 1 else named
     kind = kinds[0] if len(set(kinds)) == 1 else ', '.join(filter(None, kinds))
     return [Row([n for r in group for n in r.names], kind, default, group[0].meaning)]
 
@@ -138,7 +141,8 @@ def function_rows(module, node):
 
 def fields(module, node):
     "Rows for the annotated attributes of a class."
-    attributes = [(n.target.id, n, n.value) for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    annotated = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    attributes = [(n.target.id, n, n.value) for n in annotated]
     return rows(module, [f for f in attributes if not f[0].startswith('_')], node.end_lineno + 1)
 
 
@@ -159,7 +163,8 @@ def table(made, known, defaults=False):
     if not any(r.meaning or r.type for r in made): return ''
     names = lambda r: f'*{r.names[0]}*' if r.names == ['returns'] else ' '.join(map(code, r.names))
     columns = dict(Name=[names(r) for r in made], Type=[code(r.type) for r in made],
-                   Default=[code(r.default) if defaults else '' for r in made], Meaning=[prose(r.meaning, known) for r in made])
+                   Default=[code(r.default) if defaults else '' for r in made],
+                   Meaning=[prose(r.meaning, known) for r in made])
     kept = {k: v for k, v in columns.items() if any(v)}
     lines = [kept, ['---'] * len(kept), *zip(*kept.values())]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
@@ -210,7 +215,8 @@ def class_(module, node, known):
     made = table(function_rows(module, init), known) if init else ''
     shown = [n for name, n in functions.items() if name == '__call__' or not name.startswith('_')]
     methods = [function(module, n, known, 1) for n in shown if not decorated(n, 'setter')]
-    body = [prose(ast.get_docstring(node), known), made, table(attributes, known, not decorated(node, 'dataclass')), link(module, node), *methods]
+    listed = table(attributes, known, not decorated(node, 'dataclass'))
+    body = [prose(ast.get_docstring(node), known), made, listed, link(module, node), *methods]
     return directive('class', signature(node.name, triples) if triples else node.name, body)
 
 
@@ -232,7 +238,8 @@ def entry(module, name, node, known):
 def page(module, known):
     "A module's page."
     origin = [f'The code of the chapter [](/{module.origin}).'] if module.origin else []
-    head = [f'# {module.name}', f'```{{py:module}} {module.name}\n```', prose(ast.get_docstring(module.tree), known), *origin]
+    said = prose(ast.get_docstring(module.tree), known)
+    head = [f'# {module.name}', f'```{{py:module}} {module.name}\n```', said, *origin]
     return '\n\n'.join([*head, *[entry(module, name, node, known) for name, node in module.public]])
 
 

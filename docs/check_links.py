@@ -43,7 +43,8 @@ def fault(site, page, tag, address):
     target = (base/unquote(parts.path).lstrip('/')).resolve() if parts.path else page
     if target.is_dir(): target /= 'index.html'
     if not target.exists(): return 'does not exist'
-    if parts.fragment and target.suffix == '.html' and unquote(parts.fragment) not in parse(target).ids: return 'has no such fragment'
+    if not parts.fragment or target.suffix != '.html': return None
+    return None if unquote(parts.fragment) in parse(target).ids else 'has no such fragment'
 
 
 def check(site):

@@ -35,5 +35,6 @@ html_math_renderer = 'mathml'
 html_copy_source = False
 html_theme_options = dict(
     repository_url=SETTINGS['git_url'], use_repository_button=True, use_download_button=False,
-    home_page_in_toc=True, navbar_persistent=[], show_navbar_depth=1, collapse_navbar=True, show_toc_level=2, search_bar_text='Search',
+    home_page_in_toc=True, navbar_persistent=[], show_navbar_depth=1, collapse_navbar=True,
+    show_toc_level=2, search_bar_text='Search',
     pygments_light_style='a11y-light', pygments_dark_style='a11y-dark')

@@ -15,7 +15,8 @@ _parser.read(ROOT/'settings.ini', encoding='utf-8')
 SETTINGS = _parser['DEFAULT']
 BLOB = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}"
 PUBLISHED = 'gh-pages' # the branch that holds the built site, and with it the notebooks for Colab
-COLAB = f"https://colab.research.google.com/github/{SETTINGS['git_url'].split('github.com/')[-1]}/blob/{PUBLISHED}/colab"
+REPOSITORY = SETTINGS['git_url'].split('github.com/')[-1]
+COLAB = f'https://colab.research.google.com/github/{REPOSITORY}/blob/{PUBLISHED}/colab'
 
 LINK = re.compile(r'(\]\()([^)\s]+)')
 DIRECTIVE = re.compile(r'#\s*\|\s*(.*)')
@@ -178,7 +179,8 @@ def prose(text, folder):
 
 def link_line(chapter):
     "The line below a chapter's summary: where else it can be opened."
-    places = [f'[Open in Colab]({COLAB}/{chapter.path.as_posix()})', f'[Notebook]({BLOB}/nbs/{chapter.path.as_posix()})']
+    path = chapter.path.as_posix()
+    places = [f'[Open in Colab]({COLAB}/{path})', f'[Notebook]({BLOB}/nbs/{path})']
     if chapter.module: places.append(f'[Module `{chapter.module}`](/api/{chapter.module}.md)')
     return '{.chapter-links}\n' + ' · '.join(places)
 
@@ -201,7 +203,8 @@ def page(chapter):
             if chapter.folder and not opened: source, opened = with_links(source, link_line(chapter)), True
             cell = cell | dict(source=source, metadata={})
         if cell: cells.append(cell)
-    kernel = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'), language_info=dict(name='python'))
+    kernel = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'),
+                  language_info=dict(name='python'))
     return chapter.notebook | dict(cells=cells, metadata=kernel)
 
 
@@ -226,7 +229,8 @@ def contents(chapters):
     "What comes after the front page: the whole table of contents."
     main, bonus, other = parts(chapters)
     trees = [toctree([c.entry for c in main], 'The course')]
-    trees += [toctree([f'groups/{f}' for f in group], caption) for caption, group in (('Bonus chapters', bonus), ('Practice', other)) if group]
+    for caption, group in (('Bonus chapters', bonus), ('Practice', other)):
+        if group: trees.append(toctree([f'groups/{folder}' for folder in group], caption))
     return '\n'.join([*trees, toctree(['api/index', 'references'], 'Reference')])
 
 
@@ -245,7 +249,8 @@ def gather():
         if chapter.doc == 'index': made['cells'].append(text_cell(contents(listed)))
         write(SOURCE/chapter.path, json.dumps(made))
     _, bonus, other = parts(listed)
-    for folder, members in (bonus | other).items(): write(SOURCE/'groups'/f'{folder}.md', group_page(heading(folder), members))
+    for folder, members in (bonus | other).items():
+        write(SOURCE/'groups'/f'{folder}.md', group_page(heading(folder), members))
     write(SOURCE/'references.md', '# References\n\n```{bibliography}\n:all:\n:style: plain\n```\n')
     shutil.copy(ROOT/'docs'/'references.bib', SOURCE)
     return listed
@@ -278,7 +283,8 @@ def colab_link(chapter, address):
 def colab_copy(chapter):
     "The notebook with a cell before it that installs; readers in JupyterLab never see that cell."
     folder = chapter.path.parent.as_posix()
-    install = INSTALL.format(name=SETTINGS['lib_name'], branch=SETTINGS['branch'], url=SETTINGS['git_url'], folder=folder)
+    install = INSTALL.format(name=SETTINGS['lib_name'], branch=SETTINGS['branch'], url=SETTINGS['git_url'],
+                             folder=folder)
     cells = [text_cell(install, 'code')]
     for cell in chapter.notebook['cells']:
         source = ''.join(cell['source'])

@@ -15,7 +15,8 @@ def build(out):
     for folder in (WORK, out): shutil.rmtree(folder, ignore_errors=True)
     chapters = gather()
     write_api()
-    failed = sphinx(['-q', '-b', 'html', '-W', '--keep-going', '-c', str(DOCS), '-d', str(WORK/'doctrees'), str(SOURCE), str(html)])
+    folders = ['-c', str(DOCS), '-d', str(WORK/'doctrees'), str(SOURCE), str(html)]
+    failed = sphinx(['-q', '-b', 'html', '-W', '--keep-going', *folders])
     shutil.rmtree(html/'_sources', ignore_errors=True) # the notebooks once more, which colab/ holds
     shutil.move(html, out)
     for chapter in chapters: write_colab(chapter, out)

@@ -1,9 +1,9 @@
 """Equations as MathML, made while the site is built.
 
-MathML needs no script and no network, is read by screen readers, takes its colour from the page (dark mode), and every
-current browser draws it. MathJax would have to be taken out of some other package or fetched; no pip package ships KaTeX
-with its fonts. What MathML needs for good looks is a font with a table of mathematics: STIX Two Math (Open Font License),
-which the package ziamath brings.
+MathML needs no script and no network, is read by screen readers, takes its colour from the page (dark mode), and
+every current browser draws it. MathJax would have to be taken out of some other package or fetched; no pip package
+ships KaTeX with its fonts. What MathML needs for good looks is a font with a table of mathematics: STIX Two Math
+(Open Font License), which the package ziamath brings.
 """
 import re
 from importlib.util import find_spec
@@ -13,24 +13,36 @@ from fontTools.ttLib import TTFont
 from latex2mathml.converter import convert
 from sphinx.util import logging
 
-SIZED = dict(langle='⟨', rangle='⟩', lfloor='⌊', rfloor='⌋', lceil='⌈', rceil='⌉', lvert='|', rvert='|', vert='|',
-             lVert='‖', rVert='‖', Vert='‖') | {'{': '{', '}': '}', '|': '‖'} # as in \\big\\langle, left as LaTeX by the converter
-DELIMITER = re.compile(r'(?<=>)\\([a-zA-Z]+|[{}|])(?=</mo>)')
 log = logging.getLogger(__name__)
-UNKNOWN = re.compile(r'\\[a-zA-Z]+')
+# what the converter leaves as LaTeX in \big\langle and its like
+SIZED = {'langle': '⟨', 'rangle': '⟩', 'lfloor': '⌊', 'rfloor': '⌋', 'lceil': '⌈', 'rceil': '⌉', 'lvert': '|',
+         'rvert': '|', 'vert': '|', 'lVert': '‖', 'rVert': '‖', 'Vert': '‖', '{': '{', '}': '}', '|': '‖'}
+DELIMITER = re.compile(r'(?<=>)\\([a-zA-Z]+|[{}|])(?=</mo>)')
+ENVIRONMENTS = {'aligned': 'align*', r'gathered|gather\*?': 'matrix', 'dcases': 'cases'}
+# a break of lines stands where an environment was not understood
+UNKNOWN = re.compile(r'\\[a-zA-Z]+|linebreak="newline"')
 ARG = re.compile(r'\\arg\s*\\(min|max)') # written apart, which the converter does not know
+
+
+def known(latex, display):
+    "The same LaTeX in environments and commands that the converter knows; lines without an environment are aligned."
+    bare = display == 'block' and r'\\' in latex and r'\begin' not in latex
+    if bare: latex = rf'\begin{{aligned}}{latex}\end{{aligned}}'
+    for pattern, name in ENVIRONMENTS.items():
+        latex = re.sub(rf'\\(begin|end)\{{({pattern})\}}', rf'\\\1{{{name}}}', latex)
+    return ARG.sub(r'\\arg\1', latex)
 
 
 def to_mathml(latex, display, place):
     "LaTeX as MathML; warns of commands that are not understood, which would stand on the page as they are."
-    if display == 'block' and r'\\' in latex and r'\begin' not in latex: latex = rf'\begin{{aligned}}{latex}\end{{aligned}}'
-    latex = ARG.sub(r'\\arg\1', latex)
+    latex = known(latex, display)
     try: made = convert(latex, display=display)
     except Exception as error: # the converter raises many kinds
         log.warning('equation %r: %r', latex, error, location=place)
         return f'<code>{nodes.unescape(latex)}</code>'
     made = DELIMITER.sub(lambda m: SIZED.get(m[1], m[0]), made)
-    if unknown := UNKNOWN.findall(made): log.warning('equation %r: unknown %s', latex, ', '.join(unknown), location=place)
+    if unknown := UNKNOWN.findall(made):
+        log.warning('equation %r: unknown %s', latex, ', '.join(unknown), location=place)
     return made
 
 

@@ -8,7 +8,8 @@ import pytest
 from test_browser import browser # a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWN = sorted(p.relative_to(ROOT/'nbs') for p in (ROOT/'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.parts))
+NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs') for p in (ROOT/'nbs').rglob('*.ipynb'))
+SHOWN = [p for p in NOTEBOOKS if not any(folder[0] in '._' for folder in p.parts)]
 CHAPTERS = [p for p in SHOWN if p.parts[0][0].isdigit()]
 WIDTHS = dict(phone=390, laptop=1280)
 
@@ -19,7 +20,8 @@ def built(tmp_path_factory):
     pytest.importorskip('myst_nb', reason='NO TEST OF THE SITE: pip install "lm4lv[site]"')
     folder = tmp_path_factory.mktemp('site')
     env = dict(os.environ, LM4LV_SITE_WORK=str(folder/'work'))
-    done = subprocess.run([sys.executable, 'docs/make_site.py', str(folder/'site')], cwd=ROOT, env=env, capture_output=True, text=True)
+    command = [sys.executable, 'docs/make_site.py', str(folder/'site')]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     return folder/'site', done
 
 
@@ -85,8 +87,9 @@ def test_a_module_is_read_without_being_imported(tmp_path, monkeypatch):
     from api import Module, function, parameters, rows
     monkeypatch.setattr(api, 'ROOT', tmp_path)
     path = tmp_path/'example.py'
-    path.write_text('import nothing_that_exists\ndef f(\n    a: int, b: int = 2, # width\n        # in pixels\n    *rest, # others\n'
-                    '    c=None,\n) -> str: # a name\n    "Does `a`."\ndef g(x, y): # (B, D)\n    "Two."\n')
+    path.write_text('import nothing_that_exists\ndef f(\n    a: int, b: int = 2, # width\n        # in pixels\n'
+                    '    *rest, # others\n    c=None,\n) -> str: # a name\n    "Does `a`."\n'
+                    'def g(x, y): # (B, D)\n    "Two."\n')
     module = Module(path)
     f, g = (n for n in module.tree.body if hasattr(n, 'args'))
     made = rows(module, parameters(f), f.returns.end_lineno)
@@ -100,7 +103,8 @@ def test_equations_are_mathml(monkeypatch):
     pytest.importorskip('latex2mathml')
     monkeypatch.syspath_prepend(str(ROOT/'docs'))
     from mathml import to_mathml
-    for latex, char in ((r'\big\langle x', '⟨'), (r'\Big\{ x', '{'), (r'\bigl\| x', '‖'), (r'\arg\min_x f', 'min'), (r'a \\ b', 'mtable')):
+    for latex, char in ((r'\big\langle x', '⟨'), (r'\Big\{ x', '{'), (r'\bigl\| x', '‖'), (r'\arg\min_x f', 'min'),
+                        (r'a \\ b', 'mtable'), (r'\begin{aligned}a &= b \\ c &= d\end{aligned}', 'mtable')):
         made = to_mathml(latex, 'block', None)
         assert char in made and '\\' not in made
 
@@ -120,7 +124,8 @@ def test_a_broken_link_is_found(tmp_path, monkeypatch):
     pytest.importorskip('sphinx')
     monkeypatch.syspath_prepend(str(ROOT/'docs'))
     from check_links import check
-    (tmp_path/'a.html').write_text('<a href="b.html#x">1</a><a href="b.html#y">2</a><img src="c.png"><script src="https://d.org/e.js"></script>')
+    (tmp_path/'a.html').write_text('<a href="b.html#x">1</a><a href="b.html#y">2</a><img src="c.png">'
+                                   '<script src="https://d.org/e.js"></script>')
     (tmp_path/'b.html').write_text('<p id="x">')
     assert [fault.split(': ', 1)[1] for fault in check(tmp_path)] == [
         'b.html#y has no such fragment', 'c.png does not exist', 'https://d.org/e.js is loaded from elsewhere']
@@ -133,7 +138,8 @@ def test_pages_fit_a_screen(site, browser, name):
     pages += sorted(p.relative_to(site).as_posix() for p in (site/'api').glob('lm4lv.*.html'))
     for address in pages:
         page.goto(f'file://{site/address}')
-        assert page.evaluate('document.documentElement.scrollWidth <= innerWidth'), f'{address} is wider than {WIDTHS[name]} pixels'
+        fits = page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+        assert fits, f'{address} is wider than {WIDTHS[name]} pixels'
     if folder := os.environ.get('LM4LV_SCREENSHOTS'): page.screenshot(path=f'{folder}/site_{name}.png')
     sidebar = page.locator('.bd-sidebar-primary')
     if name == 'phone':
