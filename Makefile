@@ -10,7 +10,7 @@ help:
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make test   export, clean, run every notebook and every test"
 	@echo "make bench  measure speed, as ratios"
-	@echo "make course the six assignments without solutions, into course/"
+	@echo "make course the seven assignments without solutions, into course/"
 	@echo "make grade  grade a folder of submissions: make grade DIR=submissions"
 	@echo "make handout one folder to install from without a network, into handout/"
 	@echo "make readme write README.md from nbs/index.ipynb"
