@@ -26,7 +26,7 @@ def tiny(tokenizer):
 
 @pytest.fixture(scope='module')
 def base(tokenizer, tmp_path_factory):
-    "A folder with a tiny language model (llm), a tiny eye (mae) and four pictures of noise (photos)."
+    "A folder with a tiny language model (llm), a tiny MAE (mae) and four pictures of noise (photos)."
     import torch
     from PIL import Image
     from families import write_llm

@@ -11,13 +11,13 @@ from lm4lv.model.task_models import TaskModels, by_task, task_folders
 
 @pytest.fixture(scope='module')
 def make(tokenizer, tmp_path_factory):
-    "Writes checkpoints around one tiny language model and one tiny eye."
+    "Writes checkpoints around one tiny language model and one tiny MAE."
     base = tmp_path_factory.mktemp('base')
     write_llm('llama', tokenizer, base/'llm')
     new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(base/'mae')
-    llm, eye = load_llm(base/'llm'), MAE.from_pretrained(base/'mae')
+    llm, mae = load_llm(base/'llm'), MAE.from_pretrained(base/'mae')
     def make(folder, *tasks):
-        model = LM4LV(llm, eye, list(tasks), 3, vision_name=str(base/'mae'))
+        model = LM4LV(llm, mae, list(tasks), 3, vision_name=str(base/'mae'))
         model.save_pretrained(folder)
         return model
     return make

@@ -19,7 +19,7 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def checkpoint(tokenizer, tmp_path_factory):
-    "A checkpoint around a tiny language model and a tiny eye, all in one folder."
+    "A checkpoint around a tiny language model and a tiny MAE, all in one folder."
     folder = tmp_path_factory.mktemp('checkpoint')
     write_llm('llama', tokenizer, folder/'llm')
     new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
@@ -107,7 +107,7 @@ def test_a_checkpoint_for_another_language_model_is_one_line(lm4lv, photo, check
     (tmp_path/'model'/'lm4lv.json').write_text(json.dumps(dict(config, llm=str(tmp_path/'other'))))
     fails(lm4lv('evaluate', '--images', photo, '--checkpoint', tmp_path/'model'), 'another language model')
 
-def test_an_unknown_eye_is_one_line(lm4lv, tmp_path): fails(lm4lv('evaluate-mae', '--vision', tmp_path/'nowhere'), tmp_path/'nowhere')
+def test_an_unknown_vision_module_is_one_line(lm4lv, tmp_path): fails(lm4lv('evaluate-mae', '--vision', tmp_path/'nowhere'), tmp_path/'nowhere')
 
 # degrade
 

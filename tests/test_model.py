@@ -260,11 +260,11 @@ def test_another_language_model_is_refused(tiny, saved, tokenizer):
     other = tiny_model(seed=1, tokenizer=tokenizer)
     with pytest.raises(CheckpointError, match='another language model'): LM4LV.from_pretrained(saved, other.llm, tiny.vision)
 
-def test_another_eye_is_refused(tiny, saved, tokenizer):
+def test_another_vision_module_is_refused(tiny, saved, tokenizer):
     other = tiny_model(seed=1, tokenizer=tokenizer)
     with pytest.raises(CheckpointError, match='another vision module'): LM4LV.from_pretrained(saved, tiny.llm, other.vision)
 
-def test_the_same_eye_with_another_feature_scaling_is_refused(tiny, saved):
+def test_the_same_vision_module_with_another_feature_scaling_is_refused(tiny, saved):
     tiny.vision.feature_std = tiny.vision.feature_std * 2
     with pytest.raises(CheckpointError, match='another vision module'): load(saved, tiny)
 
@@ -276,6 +276,6 @@ def test_a_task_without_a_tensor_is_named(tiny, saved):
     change(saved, tasks=['denoise', 'flip', 'derain'])
     expect(saved, tiny, 'tasks.bank.derain')
 
-def test_an_eye_of_another_width_is_refused_before_its_weights_are_used(tiny, saved):
-    eye = new_mae(16, 8, 32, 1, 2, 16, 1).eval()
-    with pytest.raises(CheckpointError, match='another vision module'): LM4LV.from_pretrained(saved, tiny.llm, eye)
+def test_a_vision_module_of_another_width_is_refused_before_its_weights_are_used(tiny, saved):
+    mae = new_mae(16, 8, 32, 1, 2, 16, 1).eval()
+    with pytest.raises(CheckpointError, match='another vision module'): LM4LV.from_pretrained(saved, tiny.llm, mae)

@@ -63,8 +63,8 @@ def test_a_machine_that_is_too_small_is_told_so(monkeypatch):
 
 def test_the_papers_sequence_is_trained_by_the_same_code(tokenizer):
     torch.manual_seed(0)
-    eye = new_mae(image_size=56, patch_size=4, width=32, layers=1, heads=2, decoder_width=32, decoder_layers=1)
-    model = LM4LV(FrozenLLM(tiny_llm('llama', tokenizer), tokenizer, 'tiny'), eye, ['denoise'], template='official')
+    mae = new_mae(image_size=56, patch_size=4, width=32, layers=1, heads=2, decoder_width=32, decoder_layers=1)
+    model = LM4LV(FrozenLLM(tiny_llm('llama', tokenizer), tokenizer, 'tiny'), mae, ['denoise'], template='official')
     assert model.vision.num_tokens == 197
     batch, images = model.pair_batch(make_pairs(torch.rand(2, 3, 56, 56), 'denoise'))
     assert len(batch.visual_to) == 2 * 197

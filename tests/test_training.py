@@ -184,7 +184,7 @@ def test_a_decoder_that_no_loss_reaches_is_refused(settings):
 def test_an_unknown_part_is_an_error_that_lists_the_known(settings, parts):
     with pytest.raises(ValueError, match='deadapter'): build(settings(trainable=parts))
 
-def test_an_eye_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
+def test_a_vision_module_that_was_trained_along_is_saved_and_loaded(settings, tmp_path):
     model, _ = train(settings(trainable=('adapter', 'deadapter', 'task_tokens', 'encoder'), warm_start=0), tmp_path/'a', progress=False)
     again = LM4LV.from_pretrained(tmp_path/'a')
     x = torch.rand(1, 3, 16, 16)
