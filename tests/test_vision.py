@@ -49,6 +49,14 @@ def test_masked_reconstruction_equals_transformers_own(theirs, images):
     torch.testing.assert_close(normalised(seen), theirs.unpatchify(out.logits), **CLOSE)
 
 @torch.no_grad()
+def test_nothing_that_a_mae_does_changes_the_configuration_of_its_model(theirs, images, tmp_path):
+    mae, before = MAE(theirs), theirs.config.to_json_string()
+    mae(images)
+    mae.masked(images, 0.6)
+    mae.save_pretrained(tmp_path)
+    assert theirs.config.to_json_string() == before
+
+@torch.no_grad()
 def test_an_unmasked_reconstruction_after_a_masked_one_sees_all_patches(theirs, images):
     mae = MAE(theirs)
     before = mae(images)
@@ -57,7 +65,7 @@ def test_an_unmasked_reconstruction_after_a_masked_one_sees_all_patches(theirs, 
 
 @torch.no_grad()
 def test_the_class_token_comes_first_and_patches_follow_in_order(theirs, images):
-    MAE(theirs).encode(images) # sets the mask ratio of the model to zero
+    theirs.config.mask_ratio = 0.0
     changed = images.clone()
     changed[:, :, 8:16, 16:24] = 0.5 # the second row's last patch
     first, second = (theirs.vit.embeddings(normalised(x), noise=torch.arange(9.).expand(3, -1))[0] for x in (images, changed))
@@ -106,7 +114,7 @@ def test_saving_leaves_no_stray_files(theirs, tmp_path):
     MAE(theirs).save_pretrained(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
 
-def test_a_mae_is_an_eye(theirs): assert isinstance(MAE(theirs), VisionModule) and MAE(theirs).num_tokens == 10
+def test_a_mae_is_a_vision_module(theirs): assert isinstance(MAE(theirs), VisionModule) and MAE(theirs).num_tokens == 10
 
 @pytest.mark.parametrize('shape', [(1, 3, 32, 32), (1, 3, 24, 25), (1, 1, 24, 24), (3, 24, 24)])
 def test_a_picture_of_the_wrong_size_is_an_error_with_both_sizes(theirs, shape):
@@ -144,7 +152,7 @@ def test_starting_from_principal_components_reconstructs_patches():
     sample = torch.stack([crop(photo, 16, rng) for _ in range(64)])
     torch.manual_seed(0)
     plain, started = new_mae(16, 8, 64, 1, 2, 64, 1), pca_init(new_mae(16, 8, 64, 1, 2, 64, 1), sample)
-    # without the transformer's layers in between: projection, bridge and prediction alone
+    # without the transformer's layers in between: projection, map to the decoder and prediction alone
     def error(mae):
         model = mae.model
         tokens = model.vit.embeddings.patch_embeddings(normalised(sample))
@@ -186,7 +194,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize('parts', [('decoder',), ('encoder',), ('encoder', 'decoder')])
 def test_exactly_the_named_parts_are_trained(folder, parts):
     before = MAE.from_pretrained(folder).model.state_dict()
-    mae, _ = train_mae(small(stage='decoder', init=folder, parts=parts), progress=False)
+    mae, _ = train_mae(small(stage='decoder', init=folder, trainable=parts), progress=False)
     moved = changed(before, mae.model.state_dict())
     assert {('decoder' if k.startswith('decoder.') else 'encoder') for k in moved} == set(parts)
     assert not any('position' in k or 'pos_embed' in k or 'mask_token' in k for k in moved)
@@ -221,7 +229,7 @@ def test_a_perceptual_loss_without_its_package_is_refused_before_training(folder
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
     with pytest.raises(MetricUnavailable, match='perception'): train_mae(small(stage='decoder', init=folder, perceptual=.1), progress=False)
 
-@pytest.mark.parametrize('bad,word', [(dict(trainable=('nose',)), 'nose'), (dict(scaling='two'), 'two'), (dict(trainable=()), 'parts'), (dict(loss='l3'), 'l3'),
+@pytest.mark.parametrize('bad,word', [(dict(trainable=('nose',)), 'nose'), (dict(scaling='two'), 'two'), (dict(trainable=()), 'trainable'), (dict(loss='l3'), 'l3'),
     (dict(stage='pretrain', perceptual=.1), 'stage=decoder'), (dict(stage='pretrain', trainable=('encoder',)), 'stage=decoder'), (dict(heads=3), 'multiple of heads')])
 def test_a_mae_setting_of_another_stage_is_an_error(bad, word):
     with pytest.raises(ValueError, match=word): train_mae(small(**bad), progress=False)
