@@ -57,7 +57,7 @@ def merged(weight, down, up, scale):
     '05_language_model': ('''
 def perplexity(logits, ids):
     return torch.nn.functional.cross_entropy(logits[:-1], ids[1:]).exp()
-''', [('def perplexity(logits, ids): return torch.nn.functional.cross_entropy(logits, ids).exp()', 'the word at t + 1'),
+''', [('def perplexity(logits, ids): return torch.nn.functional.cross_entropy(logits, ids).exp()', 'the token at t + 1'),
       ('def perplexity(logits, ids): return torch.nn.functional.cross_entropy(logits[:-1], ids[1:])', 'a perplexity of 8')]),
     '06_adapters': ('''
 def undo(weight, bias):
@@ -140,12 +140,12 @@ def server(task, top, inner): return task if task in inner else 'top' if task in
 ''', [("def server(task, top, inner): return 'top' if task in top else task if task in inner else None", 'goes before the top'),
       ("def server(task, top, inner): return task if task in inner else 'top'", 'not a guess')]),
     '11a_failures': ('''
-def best_places(error):
+def best_positions(error):
     from scipy.optimize import linear_sum_assignment
     return linear_sum_assignment(error)[1]
-''', [('def best_places(error): return error.argmin(1)', 'two patches were put in one place'),
-      ('def best_places(error): return error.argmin(0)', 'a patch for each place'),
-      ('def best_places(error):\n    taken = []\n    for row in error.tolist(): taken.append(min((j for j in range(len(row)) if j not in taken), key=row.__getitem__))\n    return taken', 'best over all')]),
+''', [('def best_positions(error): return error.argmin(1)', 'two patches were put in one position'),
+      ('def best_positions(error): return error.argmin(0)', 'a patch for each position'),
+      ('def best_positions(error):\n    taken = []\n    for row in error.tolist(): taken.append(min((j for j in range(len(row)) if j not in taken), key=row.__getitem__))\n    return taken', 'best over all')]),
     '12b_task_tokens': ('''
 def obeyed(own, tokens): return (tokens > own)[~torch.eye(len(own), dtype=torch.bool)].float().mean()
 ''', [('def obeyed(own, tokens): return (tokens > own).float().mean()', 'on the diagonal'),
