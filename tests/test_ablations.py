@@ -8,17 +8,20 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from lm4lv.core.io import checkpoints, fingerprint, trained
 from lm4lv.core.loop import FitConfig, StepSampler
 from lm4lv.images.degradations import TASKS, Pairs, make_pairs
+from lm4lv.images.photos import to_image
 from lm4lv.model.adapters import Adapters
 from lm4lv.model.conversations import check_item
 from lm4lv.model.generation import restore
-from lm4lv.model.next_element import tiny_model
+from lm4lv.model.next_element import LM4LV, tiny_model
 from lm4lv.training.trainer import TrainConfig, training_data
 from lm4lv.ablations import comparisons; from lm4lv.training import trainer as training
-from lm4lv.ablations.comparisons import build_variant, compared, plot_curves, find_variants, interval, read_results, record, reference, run_series, run_variant, settings_of, plot_rows, strip, table
-from lm4lv.ablations.experts import EXPERTS, matched, mlp, size, transformer
+from lm4lv.ablations.comparisons import (Variant, build_variant, compared, find_variants, interval, plot_curves, plot_rows, read_results, read_strip, record,
+                                        reference, run_series, run_variant, settings_of, strip, table)
+from lm4lv.ablations.experts import EXPERTS, count_parameters, matched, mlp, one_layer_transformer
 from lm4lv.ablations.heads import HEADS, Mixture, Skip, with_head
-from lm4lv.ablations.language_model import SENTENCES, Parallel, Bidirectional, VARIANTS, Words, first_layers, parallel, random_llm, shuffled_llm, solve
-from lm4lv.ablations.verdicts import CLAIMS, DOUBLINGS, MINIMUM, Claim, all_variants, plot_forest, gain, halfway, judge, nearer, numbers, page
+from lm4lv.ablations.language_model import SENTENCES, Parallel, Bidirectional, VARIANTS, Sentence, first_layers, parallel, random_llm, shuffled_llm, solve
+from lm4lv.ablations.verdicts import (CLAIMS, DOUBLINGS, MINIMUM, PAPER_SAMPLES, Claim, Evidence, all_variants, closer_detail, evidence, gain, halfway,
+                                     in_words, judge, levels, moves, page, plot_forest, shipped_runs)
 
 @pytest.fixture
 def config(base):
@@ -71,24 +74,24 @@ def test_the_first_layers_are_those_of_the_whole(tiny, count):
     assert cut.num_layers == count == len(cut.model.base_model.layers)
 
 def test_no_layer_at_all_can_write_pictures(tiny, photos):
-    first_layers(0, tiny.llm)
-    assert torch.stack(restore(tiny, photos, 'denoise')).shape == photos.shape
+    model = LM4LV(first_layers(0, tiny.llm), tiny.vision, ['denoise'], task_length=3).eval()
+    assert torch.stack(restore(model, photos, 'denoise')).shape == photos.shape
 
 def test_more_layers_than_there_are_is_an_error(tiny):
     with pytest.raises(ValueError, match='first 5 layers.*not 2'): first_layers(5, tiny.llm)
 
-# words
+# a sentence
 
 @pytest.mark.parametrize('task', TASKS)
 def test_every_task_has_a_sentence_that_stands_where_its_tokens_stood(tiny, task):
-    words = Words(tiny.llm, task)
-    tiny.tasks = words
+    sentence = Sentence(tiny.llm, task)
+    tiny.tasks = sentence
     tokens = tiny.llm.tokenizer(SENTENCES[task], add_special_tokens=False).input_ids
     batch = tiny.compile([check_item(dict(task=task, image=['a'], conversations=[dict(role='human', value='<image> <task>')]))])
     vectors = tiny.embed(batch, torch.randn(1, 5, 16))
-    assert words.length == len(tokens) == len(batch.task)
+    assert sentence.length == len(tokens) == len(batch.task)
     torch.testing.assert_close(vectors.flatten(0, 1)[batch.task], tiny.llm.embed(torch.tensor(tokens)))
-    assert not list(words.parameters())
+    assert not list(sentence.parameters())
 
 # everything at once
 
@@ -173,7 +176,7 @@ def test_a_mixture_starts_near_least_squares():
     _, widths, means = head.mixture(x)
     assert not torch.allclose(means[:, 0], means[:, 1])
 
-def test_a_skip_connection_and_a_silent_head_are_the_eye_alone(tiny, photos):
+def test_a_skip_connection_and_a_silent_head_are_the_mae_alone(tiny, photos):
     with_head(Skip, tiny, TrainConfig())
     torch.nn.init.zeros_(tiny.adapters.deadapter.weight)
     with torch.no_grad(): torch.testing.assert_close(torch.stack(restore(tiny, photos, 'denoise')), tiny.vision(photos).clamp(0, 1))
@@ -200,13 +203,14 @@ def test_two_pictures_in_one_answer_each_have_one_before(tiny):
 
 # experts
 
-@pytest.mark.parametrize('kind', [mlp, transformer])
-@pytest.mark.parametrize('width,numbers', [(192, 227_712), (16, 3_000), (100, 200_000), (1024, 9_000_000)])
-def test_experts_have_as_many_numbers_as_asked_for(kind, width, numbers):
-    assert abs(size(matched(kind, width, numbers)) - numbers) <= .05 * numbers
+@pytest.mark.parametrize('kind', [mlp, one_layer_transformer])
+@pytest.mark.parametrize('width,parameters', [(192, 227_712), (16, 3_000), (100, 200_000), (1024, 9_000_000)])
+def test_experts_have_as_many_parameters_as_asked_for(kind, width, parameters):
+    assert abs(count_parameters(matched(kind, width, parameters)) - parameters) <= .05 * parameters
 
 def test_an_expert_that_cannot_be_matched_is_an_error():
-    with pytest.raises(ValueError, match='transformer of width 192.*within 5%'): matched(transformer, 192, 20_000)
+    with pytest.raises(ValueError, match='one_layer_transformer of width 192.*within 5%'):
+        matched(one_layer_transformer, 192, 20_000)
 
 @pytest.mark.parametrize('name', EXPERTS)
 def test_experts_are_matched_to_the_model_at_hand(config, name):
@@ -224,12 +228,12 @@ SMALL = [n for n in all_variants() if n not in ('first-5', 'first-10', 'first-20
 def test_every_variant_is_trained_and_measured_and_leaves_the_frozen_frozen(name, config, photos):
     variant, made = all_variants()[name], {}
     def keep(model):
-        made.update(model=model, llm=model.llm and model.llm.fingerprint(), eye=fingerprint(model.vision))
+        made.update(model=model, llm=model.llm and model.llm.fingerprint(), vision=fingerprint(model.vision))
         return model
     inner = variant.model or (lambda model, config: model)
     row, written = run_variant(dataclasses.replace(variant, model=lambda m, c: keep(inner(m, c))), config(), photos, progress=False)
     model = made['model']
-    assert (model.llm and model.llm.fingerprint(), fingerprint(model.vision)) == (made['llm'], made['eye'])
+    assert (model.llm and model.llm.fingerprint(), fingerprint(model.vision)) == (made['llm'], made['vision'])
     assert written.shape == photos.shape and 0 <= written.min() and written.max() <= 1
     assert row['samples'] == 12 and row['n'] == 6 and row['trained'] > 0
     json.dumps(row)
@@ -355,6 +359,11 @@ def test_pictures_of_the_first_seed_are_kept(series, tmp_path):
     series('mlp', seeds=2)
     for name in ('input', 'target', 'mlp'): assert Image.open(strip(tmp_path/'rows.json', 'denoise', name)).size == (4 * 16, 16)
     assert len(plot_rows(tmp_path/'rows.json', ['mlp', 'not-there']).axes) == 3
+    assert len(plot_rows(tmp_path/'rows.json', ['mlp'], columns=[2, 0]).axes) == 3
+    kept = read_strip(tmp_path/'rows.json', 'denoise', 'mlp')
+    assert kept.shape == (4, 3, 16, 16) and 0 <= kept.min() and kept.max() <= 1
+    assert to_image(torch.cat(list(kept), -1)).tobytes() == Image.open(strip(tmp_path/'rows.json', 'denoise', 'mlp')).tobytes()
+    with pytest.raises(FileNotFoundError): read_strip(tmp_path/'rows.json', 'denoise', 'not-there')
 
 # reports
 
@@ -383,6 +392,11 @@ def test_a_table_says_its_budget():
     assert '| 100 × 2 |' in text and '| 100 × 1 |' in text and '| *MAE-r* |' in text
     assert '+1.00' in text
 
+def test_a_table_describes_variants_as_they_are_named_now():
+    rows = [dict(row, what='old words') for row in rows_of(lm4lv=(1.,), other=(2.,))]
+    text = table(rows, known={'lm4lv': Variant('new words')})
+    assert '| lm4lv | new words |' in text and '| other | old words |' in text
+
 def test_curves_of_rows_with_and_without_points():
     rows = rows_of(a=(1.,), b=(2.,))
     rows[0]['curve'] = [dict(samples=1, psnr=1.), dict(samples=2, psnr=2.)]
@@ -394,67 +408,120 @@ def test_unknown_names_are_named():
 
 # verdicts
 
+FEW = MINIMUM['samples'] - 1
+
 @pytest.mark.parametrize('values,samples,verdict', [
     ([], 0, 'not run'), ([1., 1., 1.01], 20_000, 'holds'), ([-1., -1., -1.01], 20_000, 'does not hold'),
     ([1., -1., 1.], 20_000, 'cannot tell: spread'), ([0., 0., 0.], 20_000, 'cannot tell: spread'),
-    ([1., 1., 1.], MINIMUM['samples'] - 1, 'cannot tell: small budget'), ([1., 1.], 20_000, 'cannot tell: few seeds')])
-def test_verdicts(values, samples, verdict): assert judge(values, [], samples) == verdict
+    ([1., 1., 1.], FEW, 'cannot tell at this scale'), ([1., 1.], 20_000, 'cannot tell: few seeds')])
+def test_verdicts(values, samples, verdict): assert judge(Evidence(values, [], samples)) == verdict
 
-@pytest.mark.parametrize('mean,ahead,verdict', [
-    (1., [.1, 2.], 'holds'), (1., [2., -.1], 'cannot tell: still learning'), (-1., [.1], 'cannot tell: still learning'), (-1., [-2.], 'does not hold')])
-def test_a_number_that_more_samples_may_turn_is_no_verdict(mean, ahead, verdict): assert judge([mean, mean, mean + .01], ahead, 20_000) == verdict
+@pytest.mark.parametrize('mean,later,verdict', [
+    (1., [.1, 2.], 'holds'), (1., [2., -.1], 'cannot tell: still learning'), (-1., [.1], 'cannot tell: still learning'),
+    (-1., [-2.], 'does not hold')])
+def test_a_margin_that_more_samples_may_turn_is_no_verdict(mean, later, verdict):
+    assert judge(Evidence([mean, mean, mean + .01], later, 20_000)) == verdict
 
-def test_a_number_is_carried_on_at_the_pace_of_its_last_doubling():
+def test_a_hundredth_of_the_papers_samples_is_the_least():
+    assert MINIMUM['samples'] == PAPER_SAMPLES // 100 == 12_000
+    assert judge(Evidence([1., 1., 1.01], [], MINIMUM['samples'])) == 'holds'
+
+@pytest.mark.parametrize('values', [[1., 1., 1.01], [-1., -1., -1.01], [1., -1., 1.], [1.]])
+def test_below_the_least_only_curves_at_rest_are_judged(values):
+    assert judge(Evidence(values, [], FEW, moving=True)) == 'cannot tell at this scale'
+    assert judge(Evidence(values, [], FEW, moving=False)) == judge(Evidence(values, [], MINIMUM['samples']))
+
+def test_a_verdict_in_words_says_which_way_the_rows_point():
+    assert in_words(Evidence([1., 1., 1.01], [], 20_000)) == 'holds'
+    assert in_words(Evidence([1., 1., 1.01], [], 500)) == 'cannot tell at this scale; so far as claimed'
+    assert in_words(Evidence([-1., -1., -1.01], [.2], 500)) == 'cannot tell at this scale; so far the reverse, but more samples may turn it'
+    assert in_words(Evidence([1., -1., .2], [], 20_000)) == 'cannot tell: spread; no clear difference so far'
+    assert in_words(Evidence([2.], [], 20_000)) == 'cannot tell: few seeds; so far as claimed'
+
+@pytest.mark.parametrize('end,moving', [(19.95, False), (20.05, False), (20.2, True), (19.7, True)])
+def test_a_curve_moves_if_its_second_half_does(end, moving):
+    row = dict(samples=100, curve=[dict(samples=25, psnr=5.), dict(samples=50, psnr=20.), dict(samples=75, psnr=25.), dict(samples=100, psnr=end)])
+    assert moves(row) == moving
+
+def test_a_closed_form_is_at_rest_and_a_curve_that_was_not_kept_counts_as_moving():
+    assert not moves(dict(samples=100, curve=[dict(samples=100)]))
+    assert moves(dict(samples=100, curve=[])) and moves(dict(samples=100))
+    assert moves(dict(samples=100, curve=[dict(samples=50, loss=1.), dict(samples=100, loss=.5)]))
+
+def test_a_claim_moves_with_any_of_the_rows_that_it_asks_for():
+    rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.), other=(1., 1., 1.))
+    for row in rows:
+        middle = dict(samples=50, psnr=0. if row['name'] == 'other' else row['psnr'])
+        row['curve'] = [middle, dict(samples=100, psnr=row['psnr'])]
+    assert not evidence(Claim('', gain('lm4lv', 'mlp')), rows).moving
+    assert evidence(Claim('', gain('lm4lv', 'other')), rows).moving
+    assert judge(evidence(Claim('', gain('lm4lv', 'other')), rows)) == 'cannot tell at this scale'
+
+def test_a_margin_is_carried_on_at_the_pace_of_its_last_doubling():
     row = rows_of(lm4lv=(20.,))[0]
     row['curve'] = [dict(samples=s, psnr=p) for s, p in ((25, 10.), (49, 16.), (75, 18.), (100, 19.))]
     assert halfway(row, 'psnr') == 17. and halfway(row, 'mae_r') == 2.
     assert halfway(dict(row, curve=[dict(samples=100)]), 'psnr') == 20. # a closed form has no half
     with pytest.raises(KeyError): halfway(row, 'ssim')
     other = dict(row, name='mlp', psnr=18., curve=[dict(samples=50, psnr=17.), dict(samples=100, psnr=17.5)])
-    assert numbers(Claim('', gain('lm4lv', 'mlp')), [row, other]) == ([2.], [2. + DOUBLINGS * 2.5, 2.], 100)
-    assert numbers(Claim('', gain('lm4lv', 'mlp', key='ssim')), [row, other]) == ([0.], [0.], 100) # its curve is not kept
+    assert evidence(Claim('', gain('lm4lv', 'mlp')), [row, other]) == Evidence([2.], [2. + DOUBLINGS * 2.5, 2.], 100)
+    assert evidence(Claim('', gain('lm4lv', 'mlp', key='ssim')), [row, other]) == Evidence([0.], [0.], 100) # its curve is not kept
 
 @pytest.mark.parametrize('plain,other,expected', [(.8, .9, .1), (.8, 1.1, .1), (.8, 1.3, -.1), (1.1, .8, -.1)])
 def test_detail_too_much_counts_as_detail_too_little(plain, other, expected):
     of = lambda name, task, key: {'lm4lv': plain, 'gmm-sample': other}[name]
-    assert nearer('gmm-sample', 'lm4lv')(of) == pytest.approx(expected)
+    assert closer_detail('gmm-sample', 'lm4lv')(of) == pytest.approx(expected)
 
 def test_a_longer_run_stands_in_for_lm4lv_where_it_does_better():
     rows = rows_of(lm4lv=(3., 4.), mlp=(5., 5.))
     claim = Claim('', gain('lm4lv', 'mlp'))
-    assert numbers(claim, rows, {('lm4lv', 'denoise'): dict(psnr=9.)})[1] == [-1.5, 4.]
-    assert numbers(claim, rows, {('lm4lv', 'denoise'): dict(psnr=3.5)})[1] == [-1.5, -1.25] # better than the first seed only
-    assert numbers(claim, rows, {('lm4lv', 'rotate'): dict(psnr=9.)})[1] == [-1.5, -1.5]
+    assert evidence(claim, rows, {('lm4lv', 'denoise'): dict(psnr=9.)}).later == [-1.5, 4.]
+    assert evidence(claim, rows, {('lm4lv', 'denoise'): dict(psnr=3.5)}).later == [-1.5, -1.25] # better than the first seed only
+    assert evidence(claim, rows, {('lm4lv', 'rotate'): dict(psnr=9.)}).later == [-1.5, -1.5]
 
 def test_a_claim_without_rows_takes_the_longer_runs_own_number():
-    longer = {('lm4lv', task): dict(psnr=9., mae_r=6., samples=n) for task, n in (('denoise', 4_000), ('rotate', 3_000))}
+    longer = {('lm4lv', task): dict(psnr=9., mae_r=6., samples=n) for task, n in (('denoise', 40_000), ('rotate', 30_000))}
     claim = Claim('', gain('lm4lv', 'mae_r'))
-    assert numbers(claim, [], longer) == ([3.], [], 4_000) and judge(*numbers(claim, [], longer)) == 'cannot tell: few seeds'
-    assert numbers(claim, rows_of(lm4lv=(3., 4.)), longer)[2] == 100, 'rows go first'
-    assert numbers(Claim('', lambda of: of('lm4lv', 'denoise', 'psnr') - of('lm4lv', 'rotate', 'psnr')), [], longer) == ([0.], [], 3_000)
-    assert judge(*numbers(Claim('', gain('lm4lv', 'mlp')), [], longer)) == 'not run'
+    assert evidence(claim, [], longer) == Evidence([3.], [], 40_000) and judge(evidence(claim, [], longer)) == 'cannot tell: few seeds'
+    assert evidence(claim, rows_of(lm4lv=(3., 4.)), longer).samples == 100, 'rows go first'
+    two_tasks = Claim('', lambda of: of('lm4lv', 'denoise', 'psnr') - of('lm4lv', 'rotate', 'psnr'))
+    assert evidence(two_tasks, [], longer) == Evidence([0.], [], 30_000)
+    assert judge(evidence(Claim('', gain('lm4lv', 'mlp')), [], longer)) == 'not run'
 
 def test_a_claim_takes_all_from_one_seed_and_budget():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1.))
     claim = Claim('', gain('lm4lv', 'mlp'))
-    assert numbers(claim, rows) == ([2., 3.], [2.5, 2.5], 100)
+    assert evidence(claim, rows) == Evidence([2., 3.], [2.5, 2.5], 100)
     rows[0]['samples'] = 900
-    assert numbers(claim, rows) == ([3.], [3., 3.], 100)
-    assert numbers(Claim('', gain('lm4lv', 'mae_r')), rows) == ([1.], [1., 1.], 900)
+    assert evidence(claim, rows) == Evidence([3.], [3., 3.], 100)
+    assert evidence(Claim('', gain('lm4lv', 'mae_r')), rows) == Evidence([1.], [1., 1.], 900)
 
 def test_few_seeds_of_a_larger_budget_are_a_look_ahead():
     rows, claim = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.)), Claim('', gain('lm4lv', 'mlp'))
     more = [dict(row, samples=400, common='long', psnr=psnr) for row, psnr in zip(rows_of(lm4lv=(3.,), mlp=(1.,)), (6., 8.))]
-    assert numbers(claim, rows + more) == ([2., 3., 4.], [3., 3., -2.], 100)
-    assert numbers(claim, rows + more[:1])[1:] == ([3., 3.], 100), 'half of a difference is no look'
-    assert numbers(claim, rows[:1] + rows[3:4] + more)[2] == 400, 'without enough seeds anywhere the largest budget counts'
+    assert evidence(claim, rows + more) == Evidence([2., 3., 4.], [3., 3., -2.], 100)
+    assert evidence(claim, rows + more[:1]) == Evidence([2., 3., 4.], [3., 3.], 100), 'half of a difference is no look'
+    assert evidence(claim, rows[:1] + rows[3:4] + more).samples == 400, 'without enough seeds anywhere the largest budget counts'
+
+def test_shipped_weights_that_were_measured_on_other_crops_are_left_out(tmp_path):
+    report = {task: dict(lm4lv=dict(psnr=9.), degraded=dict(psnr=1.), mae_r=dict(psnr=2.), ceiling=dict(psnr=3.)) for task in ('denoise', 'derain')}
+    (tmp_path/'table2.json').write_text(json.dumps(dict(tasks=report)))
+    runs = shipped_runs(tmp_path/'table2.json', dict(denoise=50, derain=30), rows_of(lm4lv=(3.,)))
+    assert runs['lm4lv', 'denoise'] == dict(psnr=9., degraded=1., mae_r=2., ceiling=3., samples=50)
+    others = [dict(row, degraded=1.5) for row in rows_of(lm4lv=(3.,))]
+    assert list(shipped_runs(tmp_path/'table2.json', dict(denoise=50, derain=30), others)) == [('lm4lv', 'derain')]
 
 def test_every_claim_asks_for_variants_that_exist():
     asked = set()
     def of(name, task, key):
         asked.add((name, task)); return 0.
-    for claim in CLAIMS: claim.number(of)
+    for claim in CLAIMS: claim.margin(of)
     assert {n for n, _ in asked} <= set(all_variants()) and {t for _, t in asked} <= set(TASKS)
+
+def test_claims_are_told_apart_and_none_is_negated():
+    texts = [claim.text for claim in CLAIMS]
+    assert len(set(texts)) == len(texts)
+    assert not any(word in text.lower().split() for text in texts for word in ('no', 'not', 'nothing', 'never', 'worse', '...'))
 
 def test_the_papers_own_numbers_would_hold():
     from lm4lv.evaluation.restoration import PAPER
@@ -463,13 +530,22 @@ def test_the_papers_own_numbers_would_hold():
         if key == 'psnr': return (PAPER_3 if name in EXPERTS else {task: {'lm4lv': PAPER[task][2]}})[task][name][0]
         return PAPER[task][dict(degraded=0, mae_r=1, ceiling=1)[key]][0]
     for claim in CLAIMS:
-        if claim.paper.startswith(('+', '-')):
-            assert f'{claim.number(of):+.2f}' == claim.paper and claim.number(of) > 0
+        if claim.paper: assert f'{claim.margin(of):+.2f}' == claim.paper and claim.margin(of) > 0
 
 def test_the_page_has_a_line_for_each_claim():
     rows = rows_of(lm4lv=(3., 4., 5.), mlp=(1., 1., 1.))
     assert len(page(CLAIMS, rows).splitlines()) == len(CLAIMS) + 2
-    assert len(plot_forest(CLAIMS, rows).axes[0].get_yticks()) == sum(bool(numbers(c, rows)[0]) for c in CLAIMS)
+    assert len(plot_forest(CLAIMS, rows).axes[0].get_yticks()) == sum(bool(evidence(c, rows).values) for c in CLAIMS)
+
+def test_a_margin_stands_beside_what_was_compared_and_the_input():
+    rows = rows_of(**{'lm4lv': (3., 4., 5.), 'random-llm': (1., 1., 1.)})
+    claim = Claim('', gain('lm4lv', 'random-llm'))
+    assert levels(claim, evidence(claim, rows).seeds) == 'LM4LV 4.00, random LLM 1.00, input 1.00'
+    line = page([claim], rows).splitlines()[-1]
+    assert '+3.00 ± 2.48 dB' in line and '| 100 × 3 |' in line and 'cannot tell at this scale; so far as claimed' in line
+    turned = [dict(row, task='rotate') for row in rows]
+    claim = Claim('', gain('lm4lv', 'random-llm', 'rotate'))
+    assert levels(claim, evidence(claim, turned).seeds) == 'LM4LV 4.00, random LLM 1.00', 'the input of a rotation is no floor'
 
 # the command
 

@@ -1,4 +1,4 @@
-"""Chapters 12 and 11a in a real JupyterLab in a real browser: every control of every widget is moved by keyboard.
+"""Chapters 12 and 12a in a real JupyterLab in a real browser: every control of every widget is moved by keyboard.
 
 With LM4LV_SCREENSHOTS=nbs/images, the screenshots of the chapter are taken anew.
 """
@@ -12,7 +12,7 @@ SETTINGS = { # everything on the page at once, nothing saved by itself, nothing 
     'notebook-extension/tracker': dict(windowingMode='none'), 'docmanager-extension/plugin': dict(autosave=False),
     'apputils-extension/notification': dict(fetchNews='false', checkForUpdates=False, doNotDisturbMode=True)}
 SHOWN = ('adapter', 'attention') # whose screenshots stand in the chapter
-WIDGETS = ('adapter', 'spectrum', 'words', 'playground', 'player', 'attention') # in the chapter's order
+WIDGETS = ('adapter', 'spectrum', 'text', 'playground', 'player', 'attention') # in the chapter's order
 STATE = """() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
     prompt: cell.querySelector('.jp-InputPrompt').textContent, empty: !cell.querySelector('.cm-content').textContent.trim(),
     error: cell.querySelector('[data-mime-type="application/vnd.jupyter.error"]')?.textContent}))"""
@@ -97,11 +97,11 @@ def run_all(page, address, seconds=600):
         assert time.time() < end, f'code cells {waiting} were not run after {seconds} s'
 
 
-def press(page, area, key, before, patience=20_000):
+def press(page, area, key, previous, patience=20_000):
     "Press a key, wait for the picture to change, and return the milliseconds that it took."
     started = time.perf_counter()
     page.keyboard.press(key)
-    while area.evaluate(PICTURE) == before:
+    while area.evaluate(PICTURE) == previous:
         spent = 1e3 * (time.perf_counter() - started)
         assert spent < patience, f'{key} did not change the picture; the browser says {page.complaints}'
         page.wait_for_timeout(5)

@@ -5,9 +5,11 @@ import torch
 from PIL import Image
 from lm4lv.core.io import write_json
 from lm4lv.images.classical import CLASSICAL, classical
-from lm4lv.images.degradations import make_pairs
+from lm4lv.images.degradations import make_pairs, sample_params
 from lm4lv.images.metrics import psnr
-from lm4lv.evaluation.restoration import ROWS, contact_sheet, differences, emission_rate, evaluate, evaluate_task, evaluation_seeds, plot_figure_3, gains, perceptual, summary, table
+from lm4lv.images.photos import to_tensor
+from lm4lv.evaluation.restoration import (LEVELS, ROWS, SHEET, by_strength, contact_sheet, differences, emission_rate, evaluate, evaluate_task,
+    evaluation_seeds, gains, perceptual, plot_by_strength, plot_figure_3, plot_quality, strength_curve, summary, table, task_pictures)
 
 @pytest.fixture
 def folder(tmp_path):
@@ -85,9 +87,20 @@ def test_the_table_has_a_line_for_each_task(tiny, folder):
     assert all(title in lines[0] for title in ROWS.values()) and lines[2].startswith('| denoise |')
     assert f"{report['tasks']['denoise']['lm4lv']['psnr']:.2f}" in lines[2]
 
-def test_a_contact_sheet_has_four_rows_for_each_task(tiny, folder):
+@pytest.mark.parametrize('scale', [1, 2])
+def test_a_contact_sheet_has_four_labelled_rows_for_each_task(tiny, folder, scale):
     _, shown = evaluate(tiny, str(folder), count=3, free=0)
-    assert contact_sheet(shown, columns=2, scale=1).size == (2 * 18, 2 * 4 * 18 + 6)
+    sheet, side, title = contact_sheet(shown, columns=2, scale=scale), 18 * scale, 28 # letters of 14 pixels under a task's name
+    assert sheet.height == 2 * (title + 4 * side) and sheet.width > 2 * side
+    labels, pictures = to_tensor(sheet)[:, :, :-2 * side], to_tensor(sheet)[:, :, -2 * side:]
+    for i, task in enumerate(shown):
+        top = i * (title + 4 * side)
+        assert labels[:, top:top + title].min() < .2, 'the name stands above the pictures'
+        for j, row in enumerate(SHEET):
+            line = slice(top + title + j * side, top + title + (j + 1) * side)
+            assert labels[:, line].min() < .2, f'{task}: the row {row} has no label'
+            drawn = pictures[:, line][:, scale:-scale, scale:side - scale][:, ::scale, ::scale]
+            torch.testing.assert_close(drawn, shown[task][row][0].clamp(0, 1), atol=1 / 255, rtol=0)
 
 # classical, intervals and differences
 
@@ -96,7 +109,7 @@ def test_the_classical_row_is_that_of_the_method_that_was_chosen(tiny):
     rows, shown = evaluate_task(tiny, photos, 'denoise')
     assert rows['classical']['method'] == CLASSICAL['denoise'] and torch.equal(shown['classical'], classical(shown['degraded'], 'denoise'))
 
-def test_a_spatial_task_has_no_classical_row_and_closes_no_way(tiny):
+def test_a_spatial_task_has_no_classical_row_and_closes_no_gap(tiny):
     rows, shown = evaluate_task(tiny, field(2, 3, 16, 16), 'flip')
     assert 'classical' not in rows and 'closed' not in rows and 'lm4lv_minus_classical' not in rows['differences']
 
@@ -117,14 +130,14 @@ def test_a_difference_is_paired():
     "Pictures that differ a lot, and a constant gain: the gain is known exactly though neither row is."
     target = torch.zeros(6, 3, 16, 16)
     error = torch.linspace(.05, .5, 6).view(-1, 1, 1, 1)
-    found = differences(dict(target=target, lm4lv=target + error / 2, mae_r=target + error), torch.arange(6))['lm4lv_minus_mae_r']
-    assert abs(found['psnr'] - 20 * np.log10(2)) < 1e-4 and found['psnr_ci'] < 1e-4
+    gain = differences(dict(target=target, lm4lv=target + error / 2, mae_r=target + error), torch.arange(6))['lm4lv_minus_mae_r']
+    assert abs(gain['psnr'] - 20 * np.log10(2)) < 1e-4 and gain['psnr_ci'] < 1e-4
 
 def test_one_photograph_gives_no_interval_and_a_table_all_the_same(tiny, folder):
     report, _ = evaluate(tiny, str(folder/'0.png'), crops=2, free=1)
     assert np.isnan(report['tasks']['denoise']['lm4lv']['psnr_ci'])
     read = json.loads(json.dumps(report, allow_nan=True).replace('NaN', 'null'))
-    for found in (report, read): assert '?' in table(found) and '?' in gains(found)
+    for data in (report, read): assert '?' in table(data) and '?' in gains(data)
 
 def test_the_summary_is_over_restoration_tasks(tiny, folder):
     report, _ = evaluate(tiny, str(folder), count=3, free=0)
@@ -160,13 +173,13 @@ def test_a_model_for_each_task_is_evaluated_as_one_for_all_is(tiny, folder):
     each, _ = evaluate({'denoise': tiny, 'flip': tiny}, str(folder), count=3, free=0)
     assert one == each
 
-def test_eyes_of_two_sizes_are_not_measured_on_one_set_of_crops(tiny, folder):
+def test_vision_modules_of_two_sizes_are_not_measured_on_one_set_of_crops(tiny, folder):
     from types import SimpleNamespace
     other = SimpleNamespace(vision=SimpleNamespace(image_size=32), llm=tiny.llm)
-    with pytest.raises(ValueError, match='flip: its eye sees 32 pixels'): evaluate({'denoise': tiny, 'flip': other}, str(folder), count=3, free=0)
+    with pytest.raises(ValueError, match='flip: its vision module sees 32 pixels'): evaluate({'denoise': tiny, 'flip': other}, str(folder), count=3, free=0)
 
-def test_the_way_closed_is_that_from_mae_r_to_the_ceiling(tiny, monkeypatch):
-    "An eye that loses nothing, and a model that leaves a tenth of the fault: 20 dB better than the input, whatever the ceiling."
+def test_the_share_closed_is_of_the_gap_between_mae_r_and_the_ceiling(tiny, monkeypatch):
+    "A vision module that loses nothing, and a model that leaves a tenth of the fault: 20 dB better than the input, whatever the ceiling."
     from lm4lv.evaluation import restoration as evaluation
     monkeypatch.setattr(tiny.vision, 'forward', lambda x: x)
     photos = .3 + .4 * field(4, 3, 16, 16)
@@ -176,8 +189,8 @@ def test_the_way_closed_is_that_from_mae_r_to_the_ceiling(tiny, monkeypatch):
     assert abs(rows['differences']['lm4lv_minus_mae_r']['psnr'] - 20) < .01
     assert abs(rows['closed'] - 20 / (100 - rows['mae_r']['psnr'])) < 1e-3
 
-def test_no_part_is_said_to_be_closed_where_there_is_no_way_to_go(tiny, folder):
-    "The tiny eye draws the same grey whatever it sees."
+def test_no_share_is_said_to_be_closed_where_there_is_nothing_to_close(tiny, folder):
+    "The tiny vision module draws the same grey whatever it sees."
     report, _ = evaluate(tiny, str(folder), ['denoise'], count=3, free=0)
     rows = report['tasks']['denoise']
     assert ('closed' in rows) == (rows['ceiling']['psnr'] - rows['mae_r']['psnr'] > .1) and gains(report)
@@ -187,3 +200,50 @@ def test_tasks_come_in_the_books_order(tokenizer, folder):
     from lm4lv.model.next_element import tiny_model
     report, _ = evaluate(tiny_model(tasks=['rotate', 'demask', 'denoise'], tokenizer=tokenizer).eval(), str(folder), count=1, free=0)
     assert list(report['tasks']) == ['denoise', 'demask', 'rotate']
+
+# by strength
+
+def test_damage_can_be_given_instead_of_drawn(tiny):
+    photos = field(2, 3, 16, 16)
+    params = [dict(seed=5, sigma=0.), dict(seed=6, sigma=.1)]
+    shown = task_pictures(tiny, photos, 'denoise', params=params)
+    assert torch.equal(shown['degraded'], make_pairs(photos, 'denoise', params=params).input) and torch.equal(shown['degraded'][0], photos[0])
+
+def test_a_curve_has_the_strengths_that_were_asked_for(tiny):
+    photos = .2 + .6 * field(4, 3, 16, 16)
+    curve = strength_curve(tiny, photos, 'denoise', levels=(.01, .05))
+    assert [point['value'] for point in curve] == [.01, .05]
+    for point in curve: # noise of this size on pixels that are hardly clipped
+        assert abs(point['degraded']['psnr'] + 20 * np.log10(point['value'])) < .5
+        assert abs(point['lm4lv_minus_degraded']['psnr'] - (point['lm4lv']['psnr'] - point['degraded']['psnr'])) < 1e-4
+
+def test_the_same_noise_is_scaled_along_a_curve():
+    drawn = [make_pairs(torch.full((1, 3, 8, 8), .5), 'denoise', params=[dict(sample_params('denoise', 7), sigma=s)]).input - .5 for s in (.01, .02)]
+    torch.testing.assert_close(2 * drawn[0], drawn[1])
+
+def test_every_restoration_task_has_strengths_that_rise():
+    from lm4lv.images.degradations import TASKS
+    assert list(LEVELS) == [name for name, task in TASKS.items() if not task.spatial]
+    for task, (parameter, values, _, _) in LEVELS.items():
+        assert parameter in sample_params(task, 0) and sorted(values) == list(values)
+
+def test_a_spatial_task_has_no_strength(tiny):
+    with pytest.raises(ValueError, match="'flip' has no strength.*denoise"): strength_curve(tiny, field(1, 3, 16, 16), 'flip')
+
+def test_a_report_by_strength_is_json_and_can_be_drawn(tiny, folder):
+    report = json.loads(json.dumps(by_strength(tiny, str(folder), count=2), allow_nan=False))
+    assert list(report['tasks']) == ['denoise'] and report['n'] == report['photographs'] == 2
+    assert len(plot_by_strength(report).axes) == 1
+
+def test_the_committed_curves_are_of_all_restoration_tasks():
+    from conftest import ROOT
+    path = ROOT/'nbs'/'results'/'by_strength.json'
+    report = json.loads(path.read_text())
+    assert list(report['tasks']) == list(LEVELS) and path.stat().st_size < 60_000
+    for task, curve in report['tasks'].items(): assert [point['value'] for point in curve] == pytest.approx(LEVELS[task][1])
+
+def test_dots_are_drawn_for_restoration_tasks_only(tiny, folder):
+    _, shown = evaluate(tiny, str(folder), count=3, free=0)
+    axes = [axis for axis in plot_quality(shown).axes if axis.collections]
+    assert [axis.get_title() for axis in axes] == ['denoise'] and all(len(dots.get_offsets()) == 3 for dots in axes[0].collections)
+    with pytest.raises(ValueError, match='no restoration task'): plot_quality({'flip': shown['flip']})

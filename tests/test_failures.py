@@ -5,7 +5,8 @@ from lm4lv.images.degradations import make_pairs
 from lm4lv.images.metrics import psnr
 from lm4lv.images.photos import Photos
 from lm4lv.model.generation import generate
-from lm4lv.evaluation.failures import answer_errors, count_kinds, plot_position_errors, explain, explained, fault_kept, plot_failures, misaligned, position_errors, to_patches, worst, wrong_colour, wrong_detail
+from lm4lv.evaluation.failures import (answer_errors, count_kinds, explain, explained, fault_kept, frequency_spectrum, misaligned, plot_failures,
+    plot_position_errors, position_errors, realigned, to_patches, worst, wrong_colour, wrong_detail)
 from lm4lv.evaluation.restoration import evaluate, evaluation_seeds
 
 P, S = 8, 32
@@ -35,8 +36,8 @@ MADE = {
 @pytest.mark.parametrize('number', range(0, 12, 2))
 def test_a_failure_made_on_purpose_is_recognised(name, number):
     photo, (kind, make) = .2 + .6 * PHOTOS[number], MADE[name]
-    found, shares = explain(make(photo), photo, photo, photo + GIVEN, P)
-    assert found == kind, shares
+    named, shares = explain(make(photo), photo, photo, photo + GIVEN, P)
+    assert named == kind, shares
     assert kind == 'mixed' or explained(shares) > .5
 
 def test_a_perfect_picture_is_no_failure():
@@ -50,7 +51,7 @@ def test_flat_pictures_give_numbers(value):
     kind, shares = explain(other, flat, flat, flat, P)
     assert kind == 'wrong colour' and all(x == x for x in shares.values())
 
-def test_what_the_eye_loses_is_not_the_models_fault():
+def test_what_the_mae_loses_is_not_the_models_fault():
     photo = PHOTOS[0]
     blurred = MADE['blurred'][1](photo)
     assert sum(wrong_detail(blurred, photo, blurred, P)) < .01 < .5 < sum(wrong_detail(blurred, photo, photo, P))
@@ -63,7 +64,7 @@ def test_lost_and_false_detail_are_told_apart():
     assert false > 20 * lost
 
 def test_a_faded_picture_is_not_called_a_colour_fault():
-    "A flat grey in the picture's place: the gain that would mend it has no bound, and none within a half and two does."
+    "A flat grey instead of the picture: the gain that would mend it has no bound, and none within a half and two does."
     photo = PHOTOS[0]
     flat = photo.mean((1, 2), keepdim=True).expand_as(photo)
     assert wrong_colour(flat, photo) < .01
@@ -77,24 +78,34 @@ def test_patches_come_row_by_row():
     image = torch.arange(3 * 16).float().view(3, 4, 4)
     assert to_patches(image, 2)[1].tolist() == image[:, :2, 2:].flatten().tolist()
 
+def test_patches_are_put_back_where_they_were():
+    photo, order = PHOTOS[1], torch.randperm(16, generator=rng(3))
+    torch.testing.assert_close(realigned(fold(to_patches(photo, P)[order]), photo, P), photo)
+
+def test_a_wave_has_one_frequency():
+    waves = torch.cos(torch.pi * 8 * (torch.arange(S) + .5) / S).expand(3, S, S)
+    coefficients, frequency = frequency_spectrum(waves)
+    strongest = coefficients[0].abs().flatten().argmax()
+    assert frequency.flatten()[strongest] == pytest.approx(4 / S) and coefficients[0].abs().flatten()[strongest].square() == pytest.approx(waves[0].square().sum().item())
+
 # positions
 
 @torch.no_grad()
 def test_position_errors_are_those_of_the_tokens(tiny):
     photos = torch.rand(5, 3, 16, 16, generator=rng())
-    found = position_errors(tiny, photos, 'denoise', batch_size=2)
+    errors = position_errors(tiny, photos, 'denoise', batch_size=2)
     pairs = make_pairs(photos, 'denoise', evaluation_seeds(0, 5))
-    torch.testing.assert_close(found['teacher-forced'].mean(0), answer_errors(tiny, pairs).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(errors['teacher-forced'].mean(0), answer_errors(tiny, pairs).mean(0), atol=1e-5, rtol=1e-4)
     from lm4lv.model.conversations import restoration
     answer, = generate(tiny, [restoration('denoise', answer=False)], pairs.input[3:4], force_image=True)
     target = tiny.vision.encode(pairs.target[3:4])[0]
-    torch.testing.assert_close(found['free-running'][3], (answer.features[0] - target).pow(2).mean(-1), atol=1e-4, rtol=1e-3)
-    assert {x.shape for x in found.values()} == {(5, tiny.vision.num_tokens)}
+    torch.testing.assert_close(errors['free-running'][3], (answer.features[0] - target).pow(2).mean(-1), atol=1e-4, rtol=1e-3)
+    assert {x.shape for x in errors.values()} == {(5, tiny.vision.num_tokens)}
 
 @torch.no_grad()
 def test_the_first_token_has_no_past_to_lean_on(tiny):
-    found = position_errors(tiny, torch.rand(3, 3, 16, 16, generator=rng()), 'flip')
-    torch.testing.assert_close(found['teacher-forced'][:, 0], found['free-running'][:, 0], atol=1e-4, rtol=1e-3)
+    errors = position_errors(tiny, torch.rand(3, 3, 16, 16, generator=rng()), 'flip')
+    torch.testing.assert_close(errors['teacher-forced'][:, 0], errors['free-running'][:, 0], atol=1e-4, rtol=1e-3)
 
 def test_positions_are_drawn_for_any_number_of_tasks(tiny):
     errors = position_errors(tiny, torch.rand(4, 3, 16, 16), 'denoise')
@@ -114,5 +125,7 @@ def test_the_worst_over_all_tasks_come_first(tiny, tmp_path):
     assert [c['psnr'] for c in cases] == values[:3]
     for c in cases: assert torch.equal(c['pictures']['lm4lv'], pictures[c['task']]['lm4lv'][c['index']])
     assert sum(sum(kinds.values()) for kinds in count_kinds(worst(pictures, dict(denoise=8, flip=8), None)).values()) == 8
+    by_kind = plot_failures(cases, rows=dict(lm4lv='LM4LV', target='target'), kind='misaligned tokens')
+    assert len(by_kind.axes) == 2 * 3 and f"{cases[0]['shares']['misaligned tokens']:.0%}" in by_kind.axes[0].get_title()
     figure = plot_failures(cases)
     assert len(figure.axes) == 4 * 3 and cases[0]['task'] in figure.axes[0].get_title()

@@ -52,7 +52,7 @@ def test_gradients_are_those_of_transformers(base, vectors):
     theirs = gradient(lambda x: base(inputs_embeds=x).last_hidden_state, vectors, grad)
     torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=1e-3)
 
-def test_gradients_behind_a_cached_prefix_are_those_of_the_whole(base, vectors):
+def test_gradients_after_a_cached_prefix_are_those_of_the_whole(base, vectors):
     layers, grad, cache = LlamaDecoder(base), torch.randn(2, 5, 64), Cache()
     with torch.no_grad(): layers(vectors[:, :4], cache=cache)
     part = gradient(lambda x: layers(x, cache=cache), vectors[:, 4:], grad)
@@ -70,7 +70,7 @@ def test_wanted_positions_are_those_of_all(base, vectors, padding):
 
 def double(*shape): return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
-def test_each_way_back_is_that_of_finite_differences():
+def test_each_backward_pass_is_that_of_finite_differences():
     rotary = torch.randn(5, 4, dtype=torch.float64)
     cos, sin = rotary.cos().repeat(1, 2), torch.cat([-rotary.sin(), rotary.sin()], 1)
     assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, torch.arange(6.).double(), 1e-5), double(2, 3, 6))
@@ -78,7 +78,7 @@ def test_each_way_back_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(_Gate.apply, double(2, 3, 8))
 
 @pytest.mark.parametrize('rows', [1, 2])
-def test_attention_with_shared_keys_is_torchs_and_so_is_its_way_back(rows):
+def test_attention_with_shared_keys_is_torchs_and_so_is_its_backward_pass(rows):
     seen = torch.ones(3, 5, dtype=torch.bool).tril(2).expand(rows, 1, 3, 5).clone()
     seen[-1, :, :, 0] = rows == 1 # one sample is padded
     mask = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, float('-inf'))

@@ -52,8 +52,8 @@ def test_a_cache_and_padding_change_nothing(tokenizer, vectors):
         parts = [llm.hidden(part, cache=cache) for part in vectors.split([4, 1, 4], 1)]
         padded = torch.cat([torch.randn(2, 3, 64), vectors], 1)
         mask = torch.arange(12).expand(2, -1) >= 3
-        behind = llm.hidden(padded, mask, (mask.long().cumsum(1) - 1).clamp_min(0))[:, 3:]
-    for found in (torch.cat(parts, 1), behind): torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
+        after_padding = llm.hidden(padded, mask, (mask.long().cumsum(1) - 1).clamp_min(0))[:, 3:]
+    for found in (torch.cat(parts, 1), after_padding): torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
 
 def test_bfloat16_with_float32_beside_it_is_near_peft(tokenizer, vectors):
     llm = make(tokenizer, dtype=torch.bfloat16)

@@ -34,7 +34,7 @@ def test_no_colour_map_needs_red_told_from_green(name):
 
 def test_a_matrix_of_zeros_can_be_painted(): assert painted(torch.zeros(2, 3)).size == (3, 2)
 
-def test_pictures_in_a_row_keep_their_places():
+def test_pictures_in_a_row_keep_their_positions():
     row = to_tensor(in_a_row([Image.new('RGB', (2, 2), c) for c in ('black', 'white')], side=10, gap=4))
     assert row.shape == (3, 10, 24) and row[:, :, :10].max() == 0 and row[:, :, 10:].min() == 1
 
@@ -44,7 +44,7 @@ def test_curves_stay_inside_of_their_picture(log):
     points = [tuple(map(float, p.split(','))) for e in drawn if e.tag.endswith('polyline') for p in e.get('points').split()]
     assert len(points) == 5 and all(0 <= x <= 560 and 0 <= y <= 240 for x, y in points)
 
-def test_bars_of_any_words_are_well_formed_and_in_proportion():
+def test_bars_of_any_text_are_well_formed_and_in_proportion():
     drawn = xml.fromstring(bars_svg([("'<script>'", .2), ("'&'", .1), ('x', -.5)], mark=.15))
     widths = [float(e.get('width')) for e in drawn if e.tag.endswith('rect')]
     assert widths[0] == pytest.approx(2 * widths[1], rel=1e-3) and widths[2] == 0
@@ -100,33 +100,33 @@ def go_through(explorer):
     "The sentences of all options, one control at a time; each names its own."
     said = {}
     for name, control in explorer.choices.items():
-        before, said[name] = explorer.chosen, []
+        at_first, said[name] = explorer.chosen, []
         for i in range(len(control.options)):
-            explorer.chosen = dict(before, **{name: i})
+            explorer.chosen = dict(at_first, **{name: i})
             said[name].append(explorer.said)
-        explorer.chosen = before
+        explorer.chosen = at_first
         assert len(set(said[name])) == len(control.options), f'{name}: different options are described alike'
     return said
 
 def test_the_adapter_explorer_shows_each_matrix_of_each_step():
-    trail = dict(list(read_snapshots().items())[::4])
-    adapters = AdapterExplorer(trail)
+    snapshots = dict(list(read_snapshots().items())[::4])
+    adapters = AdapterExplorer(snapshots)
     go_through(adapters.explorer)
-    for i, seen in enumerate(trail):
-        for j, (name, matrix) in enumerate(matrices(trail[seen]).items()):
+    for i, seen in enumerate(snapshots):
+        for j, (name, matrix) in enumerate(matrices(snapshots[seen]).items()):
             adapters.explorer.chosen = dict(matrix=j, seen=i)
             assert torch.equal(adapters.view.matrix, matrix), (seen, name)
     assert adapters.still().size == (576, 384)
 
-def test_spectra_and_words_of_each_step(tiny):
+def test_spectra_and_text_tokens_of_each_step(tiny):
     state = {k: v.clone() for k, v in tiny.trained_state().items()}
-    trail = {0: state, 8: {k: v + 0.1 * torch.randn_like(v) for k, v in state.items()}}
-    spectra = spectrum_explorer(trail)
+    snapshots = {0: state, 8: {k: v + 0.1 * torch.randn_like(v) for k, v in state.items()}}
+    spectra = spectrum_explorer(snapshots)
     for i in range(2): spectra.chosen = dict(spectra.chosen, scale=i)
     assert 'polyline' in spectra.html and 'after 8' in spectra.said
-    words = task_token_explorer(tiny, trail)
-    words.chosen = dict(task=1, seen=1, token=2, text_weight=11)
-    assert words.html.count('<rect') == 12 and 'token 2' in words.said
+    tokens = task_token_explorer(tiny, snapshots)
+    tokens.chosen = dict(task=1, seen=1, token=2, count=11)
+    assert tokens.html.count('<rect') == 12 and 'token 2' in tokens.said
 
 def test_the_playground_spoils_as_the_tasks_do():
     playground = degradation_playground(pictures(3))

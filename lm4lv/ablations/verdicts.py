@@ -55,7 +55,7 @@ def closer_detail(name: str, other: str) -> Callable:
     def off(of, name): return abs(1 - of(name, 'denoise', 'detail'))
     return lambda of: off(of, other) - off(of, name)
 
-# %% ../../nbs/7_ablations/14_verdicts.ipynb #d12274d8
+# %% ../../nbs/7_ablations/14_verdicts.ipynb #296e59c8
 _WORDS = dict(denoise='Denoising', deblur='Deblurring', derain='Deraining', depepper='Pepper removal',
               demask='Mask removal', rotate='Rotation', flip='Flipping')
 _EVALUATION = '6_evaluation/11_evaluation'
@@ -191,30 +191,30 @@ def _from_longer(claim, longer) -> Evidence:
     except KeyError: return Evidence()
     return Evidence([margin], [], min(row['samples'] for row in asked.values()), seeds=[asked])
 
-# %% ../../nbs/7_ablations/14_verdicts.ipynb #8723abd4
+# %% ../../nbs/7_ablations/14_verdicts.ipynb #ff59417c
 def against(values: list, later: list) -> list: # those of the latter
     "Later margins whose sign is not that of the values."
     return [x for x in later if x * sum(values) < 0]
 
-def judge(found: Evidence) -> str:
+def judge(basis: Evidence) -> str:
     "'holds', 'does not hold', 'not run', or 'cannot tell' and why."
-    if not found.values: return 'not run'
-    if found.samples < MINIMUM['samples'] and found.moving: return 'cannot tell at this scale'
-    if len(found.values) < MINIMUM['seeds']: return 'cannot tell: few seeds'
-    mean, half = interval(found.values)
+    if not basis.values: return 'not run'
+    if basis.samples < MINIMUM['samples'] and basis.moving: return 'cannot tell at this scale'
+    if len(basis.values) < MINIMUM['seeds']: return 'cannot tell: few seeds'
+    mean, half = interval(basis.values)
     if abs(mean) <= half: return 'cannot tell: spread'
-    if against(found.values, found.later): return 'cannot tell: still learning'
+    if against(basis.values, basis.later): return 'cannot tell: still learning'
     return 'holds' if mean > 0 else 'does not hold'
 
-def in_words(found: Evidence) -> str:
+def in_words(basis: Evidence) -> str:
     "The verdict, and where there is none, which way the rows point so far."
-    verdict = judge(found)
+    verdict = judge(basis)
     if not verdict.startswith('cannot tell'): return verdict
-    mean, half = interval(found.values)
+    mean, half = interval(basis.values)
     if abs(mean) <= (STEADY if half is None else half): trend = 'no clear difference so far'
     elif mean > 0: trend = 'so far as claimed'
     else: trend = 'so far the reverse'
-    if against(found.values, found.later): trend += ', but more samples may turn it'
+    if against(basis.values, basis.later): trend += ', but more samples may turn it'
     return f'{verdict}; {trend}'
 
 # %% ../../nbs/7_ablations/14_verdicts.ipynb #eb2e9029
@@ -243,14 +243,14 @@ def page(claims: list, rows: list, longer: dict | None = None) -> str:
     "Claims, what was measured, and verdicts, as a Markdown table."
     lines = ['| claim | in the paper | measured here | margin | samples × seeds | verdict |', '|---' * 6 + '|']
     for claim in claims:
-        found = evidence(claim, rows, longer)
+        basis = evidence(claim, rows, longer)
         budget, margin, compared = '', '', ''
-        if found.values:
-            budget = f'{found.samples:,} × {len(found.values)}'
-            margin = f"{shown(found.values, '+')} {claim.unit}".strip()
-            compared = f'[{levels(claim, found.seeds)}](../{claim.chapter}.ipynb)'
+        if basis.values:
+            budget = f'{basis.samples:,} × {len(basis.values)}'
+            margin = f"{shown(basis.values, '+')} {claim.unit}".strip()
+            compared = f'[{levels(claim, basis.seeds)}](../{claim.chapter}.ipynb)'
         paper = f'{claim.source}: {claim.paper} dB' if claim.paper else claim.source
-        lines.append(f'| {claim.text} | {paper} | {compared} | {margin} | {budget} | {in_words(found)} |')
+        lines.append(f'| {claim.text} | {paper} | {compared} | {margin} | {budget} | {in_words(basis)} |')
     return '\n'.join(lines)
 
 VERDICTS = { # colour and mark
@@ -259,30 +259,30 @@ VERDICTS = { # colour and mark
 def plot_forest(claims: list, rows: list, longer: dict | None = None):
     "Each claim's margin with its 95% interval over seeds, coloured by its verdict; claims not run are left out."
     import matplotlib.pyplot as plt
-    found = [(claim, evidence(claim, rows, longer)) for claim in claims]
-    found = [(claim, e) for claim, e in reversed(found) if e.values]
-    figure, axis = plt.subplots(figsize=(9, .31 * len(found) + 1.2), layout='constrained')
-    for y, (claim, e) in enumerate(found):
-        colour, mark = VERDICTS.get(judge(e), VERDICTS['cannot tell'])
-        mean, half = interval(e.values)
+    measured_claims = [(claim, evidence(claim, rows, longer)) for claim in reversed(claims)]
+    lines = [(claim, basis) for claim, basis in measured_claims if basis.values]
+    figure, axis = plt.subplots(figsize=(9, .31 * len(lines) + 1.2), layout='constrained')
+    for y, (claim, basis) in enumerate(lines):
+        colour, mark = VERDICTS.get(judge(basis), VERDICTS['cannot tell'])
+        mean, half = interval(basis.values)
         axis.errorbar(mean, y, xerr=half or 0, fmt=mark, ms=6, color=colour, capsize=3)
-        axis.plot(e.values, [y] * len(e.values), '|', ms=9, color=colour)
-        turned = against(e.values, e.later)
+        axis.plot(basis.values, [y] * len(basis.values), '|', ms=9, color=colour)
+        turned = against(basis.values, basis.later)
         axis.plot(turned, [y] * len(turned), mark, ms=6, mfc='none', color=colour)
         axis.text(1.01, y, claim.source, transform=axis.get_yaxis_transform(), va='center', fontsize=9)
     for verdict, (colour, mark) in VERDICTS.items(): axis.plot([], [], mark, color=colour, label=verdict)
     axis.plot([], [], 'o', mfc='none', color=VERDICTS['cannot tell'][0], label='where more samples may lead')
     axis.axvline(0, color='black', lw=.8)
-    axis.set_yticks(range(len(found)), [claim.text for claim, _ in found], fontsize=9)
+    axis.set_yticks(range(len(lines)), [claim.text for claim, _ in lines], fontsize=9)
     axis.set_xscale('symlog')
-    axis.set(xlim=(-35, 15), ylim=(-.7, len(found) - .3))
+    axis.set(xlim=(-35, 15), ylim=(-.7, len(lines) - .3))
     ticks = [-20, -10, -5, -2, -1, 0, 1, 2, 5, 10]
     axis.set_xticks(ticks, [f'{x:+d}' if x else '0' for x in ticks], fontsize=9)
     axis.set_xlabel('margin: right of zero as claimed (dB; detail: as a share)', fontsize=10)
     figure.legend(loc='outside upper center', ncols=4, fontsize=9, frameon=False)
     return figure
 
-# %% ../../nbs/7_ablations/14_verdicts.ipynb #60fcf283
+# %% ../../nbs/7_ablations/14_verdicts.ipynb #b1a50576
 def shipped_runs(
     results: str | Path, # table2.json: the shipped weights, evaluated
     samples: dict, # task -> training samples behind its weights

@@ -17,6 +17,13 @@ from ..training.trainer import TrainConfig, set_values, train
 from ..evaluation.restoration import evaluate
 
 # %% ../../nbs/7_ablations/13e_vision_trials.ipynb #cfba32c2
+def _mae(rate: float, warmup: int, **settings) -> MAEConfig:
+    "What both phases of a MAE's training have in common."
+    return MAEConfig(feature_noise=0.1, fit=FitConfig(batch=128, lr=rate, warmup=warmup, save_every=100), **settings)
+
+def _adapters() -> TrainConfig:
+    return TrainConfig(input_noise=1.0, fit=FitConfig(batch=16, lr=2e-3, warmup=50, save_every=50))
+
 @dataclass
 class VisionTrial:
     "One candidate vision module, and how long its phases are trained."
@@ -31,53 +38,71 @@ class VisionTrial:
     count: int = 80 # crops to measure on
     crops: int = 2 # crops from each photograph
     out: str = 'runs/trials'
-    pretrain: MAEConfig = field(default_factory=lambda: MAEConfig(feature_noise=0.1, fit=FitConfig(batch=128, lr=1e-3, warmup=100, save_every=100)))
-    decoder: MAEConfig = field(default_factory=lambda: MAEConfig(stage='decoder', feature_noise=0.1, fit=FitConfig(batch=128, lr=5e-4, warmup=50, save_every=100)))
-    adapters: TrainConfig = field(default_factory=lambda: TrainConfig(input_noise=1.0, fit=FitConfig(batch=16, lr=2e-3, warmup=50, save_every=50)))
+    pretrain: MAEConfig = field(default_factory=lambda: _mae(1e-3, 100))
+    decoder: MAEConfig = field(default_factory=lambda: _mae(5e-4, 50, stage='decoder'))
+    adapters: TrainConfig = field(default_factory=_adapters)
 
 def read_trial(
-    values: list, # 'key=value' texts; a phase's settings as pretrain.KEY, decoder.KEY, adapters.KEY, both of the MAE's as mae.KEY
+    values: list, # 'key=value' texts; a phase's as pretrain.KEY, decoder.KEY or adapters.KEY; mae.KEY for the first two
 ) -> VisionTrial:
     "A trial's settings; `ValueError` for an unknown one."
     trial = VisionTrial()
-    phases = dict(pretrain=[trial.pretrain], decoder=[trial.decoder], mae=[trial.pretrain, trial.decoder], adapters=[trial.adapters])
+    phases = dict(pretrain=[trial.pretrain], decoder=[trial.decoder], mae=[trial.pretrain, trial.decoder],
+                  adapters=[trial.adapters])
     for text in values:
         phase, dot, _ = text.partition('=')[0].partition('.')
         if not dot:
             set_values(trial, [text])
             continue
-        if phase not in phases: raise ValueError(f"setting {text!r}: expected one of {', '.join(phases)} before the dot")
+        if phase not in phases:
+            raise ValueError(f"setting {text!r}: expected one of {', '.join(phases)} before the dot")
         for config in phases[phase]: set_values(config, [text[len(phase) + 1:]])
     return trial
 
 # %% ../../nbs/7_ablations/13e_vision_trials.ipynb #34939027
-def _budget(config, trial, seconds, phase):
+def _budget(config, trial: VisionTrial, seconds: float, phase: str):
     "Give a phase its photographs, seconds and folder."
-    config.images, config.fit.seconds, config.fit.out = trial.images, seconds, str(Path(trial.out)/trial.name/f'{phase}-checkpoints')
+    config.images, config.fit.seconds = trial.images, seconds
+    config.fit.out = str(Path(trial.out)/trial.name/f'{phase}-checkpoints')
     return config
 
-def trial_vision(trial: VisionTrial, progress: bool = True) -> tuple: # the vision module's folder and how it was made
+def _objective(trial: VisionTrial) -> str:
+    "What a trial's MAE was trained on, in words."
+    pretrain, decoder = trial.pretrain, trial.decoder
+    text = f'{pretrain.mask_ratio:.0%} hidden in {1 - pretrain.unmasked:.0%} of steps; {decoder.loss}'
+    if decoder.perceptual: text += f' + {decoder.perceptual} perceptual'
+    text += f', noise {decoder.feature_noise}'
+    if 'encoder' in decoder.trainable: text += ', encoder too'
+    if not pretrain.pca: text += ', random start'
+    if pretrain.scaling == 'each': text += ', features of one variance'
+    return text
+
+def trial_vision(
+    trial: VisionTrial, progress: bool = True,
+) -> tuple: # the vision module's folder, and how it was made
     "Train the MAE of a trial, or take the vision module that it names."
     if trial.vision: return trial.vision, dict(objective='as it was', pretrain_samples=0, decoder_samples=0, seconds=0)
     folder = Path(trial.out)/trial.name
-    _, first = train_mae(_budget(trial.pretrain, trial, trial.pretrain_seconds, 'pretrain'), folder/'pretrained', progress=progress)
+    pretrain = _budget(trial.pretrain, trial, trial.pretrain_seconds, 'pretrain')
+    _, first = train_mae(pretrain, folder/'pretrained', progress=progress)
     trial.decoder.init = str(folder/'pretrained')
-    _, second = train_mae(_budget(trial.decoder, trial, trial.decoder_seconds, 'decoder'), folder/'mae', progress=progress)
-    decoder = trial.decoder
-    objective = (f'{trial.pretrain.mask_ratio:.0%} hidden in {1 - trial.pretrain.unmasked:.0%} of steps; {decoder.loss}'
-                 + f' + {decoder.perceptual} perceptual' * bool(decoder.perceptual) + f', noise {decoder.feature_noise}'
-                 + ', encoder too' * ('encoder' in decoder.trainable) + ', random start' * (not trial.pretrain.pca) + ', features of one variance' * (trial.pretrain.scaling == 'each'))
-    return str(folder/'mae'), dict(objective=objective, pretrain_samples=first[-1]['samples'], decoder_samples=second[-1]['samples'],
-                                   seconds=first[-1]['seconds'] + second[-1]['seconds'])
+    decoder = _budget(trial.decoder, trial, trial.decoder_seconds, 'decoder')
+    _, second = train_mae(decoder, folder/'mae', progress=progress)
+    seconds = first[-1]['seconds'] + second[-1]['seconds']
+    return str(folder/'mae'), dict(objective=_objective(trial), pretrain_samples=first[-1]['samples'],
+                                   decoder_samples=second[-1]['samples'], seconds=seconds)
 
-def trial_adapters(trial: VisionTrial, vision: str, progress: bool = True) -> dict: # samples, seconds, and PSNR of degraded, MAE-r and LM4LV
-    "Train adapters for denoising in front of a vision module, and measure."
+def trial_adapters(
+    trial: VisionTrial, vision: str, # the vision module's folder
+    progress: bool = True,
+) -> dict: # samples, seconds, and PSNR of degraded, MAE-r and LM4LV
+    "Train adapters for denoising with a vision module, and measure."
     trial.adapters.vision = vision
-    folder = Path(trial.out)/trial.name/'lm4lv'
-    model, log = train(_budget(trial.adapters, trial, trial.adapter_seconds, 'adapters'), folder, progress=progress)
+    config = _budget(trial.adapters, trial, trial.adapter_seconds, 'adapters')
+    model, log = train(config, Path(trial.out)/trial.name/'lm4lv', progress=progress)
     rows = evaluate(model, trial.test, ['denoise'], trial.count, trial.crops, free=0)[0]['tasks']['denoise']
-    return dict(adapter_samples=log[-1]['samples'], adapter_seconds=log[-1]['seconds'], n=rows['n'],
-                **{f'{row}_psnr': rows[row]['psnr'] for row in ('degraded', 'mae_r', 'lm4lv')})
+    psnrs = {f'{row}_psnr': rows[row]['psnr'] for row in ('degraded', 'mae_r', 'lm4lv')}
+    return dict(adapter_samples=log[-1]['samples'], adapter_seconds=log[-1]['seconds'], n=rows['n'], **psnrs)
 
 def run_trial(
     trial: VisionTrial,
@@ -88,40 +113,49 @@ def run_trial(
     folder, made = trial_vision(trial, progress)
     mae = MAE.from_pretrained(folder)
     seen, config = evaluate_mae(mae, trial.test, trial.count, trial.crops, perceptual=False), mae.model.config
-    row = dict(name=trial.name, group=trial.group, image_size=config.image_size, patch_size=config.patch_size, width=config.hidden_size,
-               depth=config.num_hidden_layers, tokens=mae.num_tokens, **made, reconstruction_psnr=seen['psnr'], ssim=seen['ssim'],
-               **(trial_adapters(trial, folder, progress) if trial.adapter_seconds else dict(n=seen['n'])))
+    row = dict(name=trial.name, group=trial.group, image_size=config.image_size, patch_size=config.patch_size,
+               width=config.hidden_size, depth=config.num_hidden_layers, tokens=mae.num_tokens, **made,
+               reconstruction_psnr=seen['psnr'], ssim=seen['ssim'])
+    if trial.adapter_seconds: row |= trial_adapters(trial, folder, progress)
+    else: row['n'] = seen['n']
     if results: add_trial(results, row)
     return row
 
 # %% ../../nbs/7_ablations/13e_vision_trials.ipynb #36461a9d
 def add_trial(path: str | Path, row: dict) -> list: # all trials
-    "Add a trial to a JSON file, in the place of an older one of its name; `ValueError` for a file that holds something else."
+    "Put a trial into a JSON file, in place of one of the same name; `ValueError` for a file that holds something else."
     path = Path(path)
     try: report = json.loads(path.read_text()) if path.exists() else dict(trials=[])
-    except ValueError as error: raise ValueError(f'{path}: no JSON ({error}); move it away or choose another file') from error
+    except ValueError as error:
+        raise ValueError(f'{path}: no JSON ({error}); move it away or choose another file') from error
     if not isinstance(report, dict) or not isinstance(report.get('trials', []), list):
         raise ValueError(f'{path}: expected an object with a list "trials"; choose another file')
-    report['trials'] = [old for old in report.get('trials', []) if old.get('name') != row['name']] + [row]
+    others = [old for old in report.get('trials', []) if old.get('name') != row['name']]
+    report['trials'] = [*others, row]
     write_json(path, report)
     return report['trials']
 
 def trials_table(trials: list) -> str:
     "Trials as a Markdown table."
-    lines = ['| MAE | picture, patch, width, depth | tokens | its training | reconstruction | adapters | degraded | MAE-r | LM4LV | n |', '|---' * 10 + '|']
+    heads = ('MAE', 'picture, patch, width, depth', 'tokens', 'its training', 'reconstruction', 'adapters', 'degraded',
+             'MAE-r', 'LM4LV', 'n')
+    lines = [f"| {' | '.join(heads)} |", '|---' * len(heads) + '|']
     for t in trials:
         made = f"{t['objective']}; {t['pretrain_samples']:,} + {t['decoder_samples']:,} pictures, {t['seconds']:.0f} s"
-        learnt = f"{t['adapter_samples']:,} pictures, {t['adapter_seconds']:.0f} s" if 'adapter_samples' in t else ''
-        cells = [f"{t[k]:.2f}" if k in t else '' for k in ('degraded_psnr', 'mae_r_psnr', 'lm4lv_psnr')]
-        lines.append(f"| {t['name']} | {t['image_size']}, {t['patch_size']}, {t['width']}, {t['depth']} | {t['tokens']} | {made} | "
-                     f"{t['reconstruction_psnr']:.2f} dB, {t['ssim']:.3f} | {learnt} | {' | '.join(cells)} | {t.get('n', '')} |")
+        adapters = ''
+        if 'adapter_samples' in t: adapters = f"{t['adapter_samples']:,} pictures, {t['adapter_seconds']:.0f} s"
+        psnrs = [f'{t[k]:.2f}' if k in t else '' for k in ('degraded_psnr', 'mae_r_psnr', 'lm4lv_psnr')]
+        shape = f"{t['image_size']}, {t['patch_size']}, {t['width']}, {t['depth']}"
+        lines.append(f"| {t['name']} | {shape} | {t['tokens']} | {made} | {t['reconstruction_psnr']:.2f} dB, "
+                     f"{t['ssim']:.3f} | {adapters} | {' | '.join(psnrs)} | {t.get('n', '')} |")
     return '\n'.join(lines)
 
 # %% ../../nbs/7_ablations/13e_vision_trials.ipynb #f78cdd50
 def main(arguments: list):
     "One trial from the command line."
     import sys
-    if not arguments or '=' in arguments[0]: sys.exit('usage: python -m lm4lv.ablations.vision_trials RESULTS.json [name=NAME mae.width=192 ...]')
+    if not arguments or '=' in arguments[0]:
+        sys.exit('usage: python -m lm4lv.ablations.vision_trials RESULTS.json [name=NAME mae.width=192 ...]')
     try: print(trials_table([run_trial(read_trial(arguments[1:]), arguments[0])]))
     except (ValueError, OSError) as error: sys.exit(f'error: {error}')
 

@@ -21,55 +21,74 @@ def swap_tasks(
     tokens: list | None = None, # tasks whose tokens are tried; by default all that there are
     inputs: list | None = None, # tasks whose inputs are given; by default the same. Inputs need no trained tokens
     seed: int = 0,
-) -> dict: # 'inputs', 'targets': task -> pictures; 'written': (input's task, tokens' task) -> pictures
-    "Restore each task's inputs with each task's tokens; `ValueError` for a task without tokens."
+) -> dict: # inputs, targets: task -> pictures; written: (input's task, tokens' task) -> pictures; tokens: their tasks
+    "Restore each task's inputs with each task's tokens (ours); `ValueError` for a task without tokens."
     models = by_task(model)
     tokens = list(tokens or models)
     for task in tokens:
         if task not in models: raise ValueError(f"no task tokens for {task!r}: expected some of {', '.join(models)}")
-    pairs = {task: make_pairs(photos, task, evaluation_seeds(seed, len(photos))) for task in dict.fromkeys([*(inputs or tokens), *tokens])}
     rows = list(inputs or tokens)
-    asked, written = torch.cat([pairs[row].input for row in rows]), {}
+    seeds = evaluation_seeds(seed, len(photos))
+    pairs = {task: make_pairs(photos, task, seeds) for task in dict.fromkeys([*rows, *tokens])}
+    given, written = torch.cat([pairs[row].input for row in rows]), {}
     for task in tokens: # all inputs together: one batch instead of many small ones
-        found = torch.stack(restore(models[task], asked, task)).split(len(photos))
-        written |= {(row, task): pictures for row, pictures in zip(rows, found)}
+        answers = torch.stack(restore(models[task], given, task)).split(len(photos))
+        written |= {(row, task): pictures for row, pictures in zip(rows, answers)}
     return dict(inputs={row: pairs[row].input for row in rows}, tokens=tokens,
                 targets={task: p.target for task, p in pairs.items()}, written=written)
 
-def swap_matrices(swaps: dict) -> dict: # 'own', 'tokens', 'input': (inputs, tokens) matrices in dB
+def swap_matrices(
+    swaps: dict, # as `swap_tasks` returns it
+) -> dict: # 'own' (A), 'tokens' (B), 'input' (C): (inputs, tokens) matrices in dB
     "Mean PSNR of what was written against the input's own target, the tokens' target, and the input itself."
-    against = dict(own=lambda row, task: swaps['targets'][row], tokens=lambda row, task: swaps['targets'][task], input=lambda row, task: swaps['inputs'][row])
-    return {name: torch.tensor([[mean_interval(psnr(swaps['written'][row, task], target(row, task)))[0] for task in swaps['tokens']]
-                                for row in swaps['inputs']]) for name, target in against.items()}
+    against = dict(own=lambda row, task: swaps['targets'][row], tokens=lambda row, task: swaps['targets'][task],
+                   input=lambda row, task: swaps['inputs'][row])
+    def quality(row, task, target): return mean_interval(psnr(swaps['written'][row, task], target(row, task)))[0]
+    return {name: torch.tensor([[quality(row, task, target) for task in swaps['tokens']] for row in swaps['inputs']])
+            for name, target in against.items()}
 
 # %% ../../nbs/6_evaluation/12b_task_tokens.ipynb #0bef1125
-def plot_swaps(swaps: dict, number: int = 0, side: float = .9): # number: of the photograph; inches a picture
+def plot_swaps(
+    swaps: dict, # as `swap_tasks` returns it
+    number: int = 0, # of the photograph
+    side: float = 1., # inches a picture
+):
     "One photograph: a line for each task's input, a column for each task's tokens."
     import matplotlib.pyplot as plt
-    titles = ['input', *swaps['tokens'], 'its own target']
+    titles = ['input', *swaps['tokens'], 'own target']
     figure, axes = plt.subplots(len(swaps['inputs']), len(titles), squeeze=False, layout='constrained',
-                                figsize=(side * len(titles) + .8, side * len(swaps['inputs']) + .3))
+                                figsize=(side * len(titles) + .8, side * len(swaps['inputs']) + .6))
     for line, (row, images) in zip(axes, swaps['inputs'].items()):
         pictures = [images, *(swaps['written'][row, task] for task in swaps['tokens']), swaps['targets'][row]]
         for axis, picture, title in zip(line, pictures, titles):
             axis.imshow(to_image(picture[number]), interpolation='nearest')
-            axis.set(xticks=[], yticks=[]); axis.spines[:].set_visible(False)
-            if row == next(iter(swaps['inputs'])): axis.set_title(title, fontsize=8)
-        line[0].set_ylabel(row, fontsize=8)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if row == next(iter(swaps['inputs'])): axis.set_title(title, fontsize=10)
+        line[0].set_ylabel(row, fontsize=10)
+    figure.suptitle('restored with the tokens of', fontsize=10)
     return figure
 
-def plot_swap_matrices(swaps: dict):
+def plot_swap_matrices(
+    swaps: dict, # as `swap_tasks` returns it
+):
     "The matrices of PSNR, the inputs' tasks downwards and the tokens' across."
     import matplotlib.pyplot as plt
-    titles = dict(own="against the input's own target", tokens="against the tokens' target", input='against the input')
+    titles = dict(own="A: against the input's own target", tokens="B: against the tokens' target",
+                  input='C: against the input')
     matrices, (rows, columns) = swap_matrices(swaps), (len(swaps['inputs']), len(swaps['tokens']))
-    figure, axes = plt.subplots(1, 3, figsize=(3 * max(1.9, .55 * columns + 1), .36 * rows + 1.1), sharey=True, layout='constrained')
+    size = 3 * max(2.6, .58 * columns + .6), .45 * rows + 1.6
+    figure, axes = plt.subplots(1, 3, figsize=size, sharey=True, layout='constrained')
     low, high = (f(torch.stack(list(matrices.values())).clamp_max(60)).item() for f in (torch.min, torch.max))
     for axis, (name, title) in zip(axes, titles.items()):
         axis.imshow(matrices[name].numpy(), vmin=low, vmax=high, cmap='viridis', aspect='auto')
-        axis.set_title(title, fontsize=8)
-        axis.set_xticks(range(columns), swaps['tokens'], fontsize=7, rotation=45); axis.set_yticks(range(rows), list(swaps['inputs']), fontsize=7)
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks(range(columns), swaps['tokens'], fontsize=9, rotation=45, ha='right')
+        axis.set_yticks(range(rows), list(swaps['inputs']), fontsize=9)
         for y, line in enumerate(matrices[name].tolist()):
-            for x, value in enumerate(line): axis.text(x, y, f'{value:.1f}', ha='center', va='center', fontsize=7, color='white' if value < (low + high) / 2 else 'black')
-    axes[0].set_ylabel("the input's task", fontsize=8); figure.supxlabel("the tokens' task", fontsize=8)
+            for x, value in enumerate(line):
+                colour = 'white' if value < (low + high) / 2 else 'black'
+                axis.text(x, y, f'{value:.1f}', ha='center', va='center', fontsize=9, color=colour)
+    axes[0].set_ylabel("the input's task", fontsize=10)
+    figure.supxlabel("the tokens' task", fontsize=10)
     return figure

@@ -12,14 +12,14 @@ def test_goals_are_the_papers_gain_and_the_papers_distance():
     assert goal('flip', 40, 40) == pytest.approx(40 + 27.28 - 29.52)
     assert goal('repeat', 40, 40) == goal('rotate', 40, 40)
 
-def test_the_start_has_no_place_on_a_logarithmic_axis():
+def test_the_start_has_no_position_on_a_logarithmic_axis():
     slope, half, now = doubling([dict(samples=0, psnr=5., psnr_ci=1.), *points(20., 21., 22.)])
     assert (slope, now) == (pytest.approx(1), pytest.approx(22)) and half == pytest.approx(0, abs=1e-6)
 
 def test_scatter_widens_the_interval(): assert doubling(points(20., 21.5, 21.5, 23.))[1] > .3
 
-@pytest.mark.parametrize('found', [[], points(20.), [dict(samples=0, psnr=5., psnr_ci=1.)]])
-def test_too_few_points_make_no_line(found): assert all(math.isnan(x) for x in doubling(found))
+@pytest.mark.parametrize('few', [[], points(20.), [dict(samples=0, psnr=5., psnr_ci=1.)]])
+def test_too_few_points_make_no_line(few): assert all(math.isnan(x) for x in doubling(few))
 
 def test_a_goal_takes_as_many_doublings_as_it_is_slopes_away():
     curve = points(20., 20.5, 21., 21.5)
@@ -52,7 +52,7 @@ def measured():
     second = {k: v + .1 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0)) for k, v in first.items()}
     return model, second, measure_snapshots(model, {0: first, 64: second}, count=4, seconds=10.)
 
-def test_a_trail_is_measured_snapshot_by_snapshot(measured):
+def test_a_run_is_measured_snapshot_by_snapshot(measured):
     model, last, run = measured
     assert list(run['tasks']) == ['denoise', 'flip'] and run['n'] == 4
     for task, row in run['tasks'].items():
@@ -62,22 +62,22 @@ def test_a_trail_is_measured_snapshot_by_snapshot(measured):
     assert flip['mae_r'] == flip['ceiling'] and denoise['mae_r'] != denoise['ceiling']
     assert torch.equal(model.trained_state()['adapters.adapter.weight'], last['adapters.adapter.weight'])
 
-def test_a_run_stands_behind_the_one_that_it_went_on_from(measured):
+def test_a_run_follows_the_one_that_it_continued(measured):
     model, last, run = measured
-    longer = measure_snapshots(model, {0: last, 96: last}, count=4, seconds=5., behind=run)
+    longer = measure_snapshots(model, {0: last, 96: last}, count=4, seconds=5., previous=run)
     for task, row in longer['tasks'].items():
         assert [(p['samples'], 'settled' in p) for p in row['points']] == [(0, False), (64, True), (160, True)]
         assert row['points'][:2] == run['tasks'][task]['points']
     assert longer['seconds'] == 15 and len(run['tasks']['flip']['points']) == 2, 'the first run stays as it was'
 
-def test_a_run_is_not_put_behind_one_that_saw_other_pictures(measured):
+def test_a_run_does_not_continue_one_that_saw_other_pictures(measured):
     model, last, run = measured
-    with pytest.raises(ValueError, match='behind: measured on other pictures'): measure_snapshots(model, {64: last}, count=3, behind=run)
+    with pytest.raises(ValueError, match='previous: measured on other pictures'): measure_snapshots(model, {64: last}, count=3, previous=run)
 
 def test_the_table_says_what_it_cannot_know(measured):
     report = dict(runs=dict(short=measured[2]))
     text = budgets(report)
     assert text.count('\n') == 3 and 'nan' not in text and text.count('|  |  |') == 2, 'one point makes no line'
     rising = dict(tasks=dict(denoise=dict(degraded=20., mae_r=20., ceiling=40., goal=26.81, points=points(20., 21., 22.))), seconds=4000)
-    assert '+1.00 ± 0.00' in (line := budgets(dict(runs=dict(a=rising)))) and f'{4000 * 2 ** 4.81:,.0f}, 31.2 h' in line
+    assert '+1.00 ± 0.00' in (line := budgets(dict(runs=dict(a=rising)))) and '110,000, 31.2 h' in line # 4,000 samples, 4.81 doublings
     plot_learning_curves(report)

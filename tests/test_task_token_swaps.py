@@ -21,10 +21,10 @@ def test_inputs_need_no_tokens_of_their_own(tiny):
 
 def test_the_matrices_are_means_against_their_targets(tiny):
     swaps = swap_tasks(tiny, PHOTOS)
-    found, written = swap_matrices(swaps), swaps['written']['denoise', 'flip']
-    assert abs(found['own'][0, 1] - psnr(written, PHOTOS).mean()) < 1e-3
-    assert abs(found['tokens'][0, 1] - psnr(written, PHOTOS.flip(-1)).mean()) < 1e-3
-    assert abs(found['input'][0, 1] - psnr(written, swaps['inputs']['denoise']).mean()) < 1e-3
+    matrices, written = swap_matrices(swaps), swaps['written']['denoise', 'flip']
+    assert abs(matrices['own'][0, 1] - psnr(written, PHOTOS).mean()) < 1e-3
+    assert abs(matrices['tokens'][0, 1] - psnr(written, PHOTOS.flip(-1)).mean()) < 1e-3
+    assert abs(matrices['input'][0, 1] - psnr(written, swaps['inputs']['denoise']).mean()) < 1e-3
 
 def test_one_who_obeys_the_tokens_and_one_who_obeys_the_picture_are_told_apart():
     tasks = ['rotate', 'flip', 'repeat']
