@@ -348,8 +348,9 @@ def contact_sheet(
             strip = to_image(tiles)
             strips.append((label, strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)))
     heights = [strip.height if strip else 2 * pixels for _, strip in strips]
-    width = max(margin + strip.width if strip else pixels + math.ceil(bold.getlength(label)) for label, strip in strips)
-    sheet = Image.new('RGB', (width, sum(heights)), 'white')
+    pictures_end = margin + max(strip.width for _, strip in strips if strip)
+    names_end = pixels + math.ceil(max(bold.getlength(task) for task in shown))
+    sheet = Image.new('RGB', (max(pictures_end, names_end), sum(heights)), 'white')
     draw, top = ImageDraw.Draw(sheet), 0
     for (label, strip), height in zip(strips, heights):
         if strip: sheet.paste(strip, (margin, top))
