@@ -40,6 +40,27 @@ def base(tokenizer, tmp_path_factory):
     return folder
 
 @pytest.fixture(scope='module')
+def photo(tmp_path_factory):
+    from PIL import Image
+    path = tmp_path_factory.mktemp('photos')/'my photo.png'
+    Image.effect_noise((50, 40), 60).convert('RGB').save(path)
+    return path
+
+@pytest.fixture(scope='module')
+def checkpoint(tokenizer, tmp_path_factory):
+    "A checkpoint around a tiny language model and a tiny MAE, all in one folder."
+    from families import write_llm
+    from lm4lv.llm.frozen import load_llm
+    from lm4lv.model.next_element import LM4LV
+    from lm4lv.vision.mae import MAE, new_mae
+    folder = tmp_path_factory.mktemp('checkpoint')
+    write_llm('llama', tokenizer, folder/'llm')
+    new_mae(16, 8, 16, 1, 2, 16, 1).save_pretrained(folder/'mae')
+    model = LM4LV(load_llm(folder/'llm'), MAE.from_pretrained(folder/'mae'), ['denoise', 'flip'], 3, vision_name=str(folder/'mae'))
+    model.save_pretrained(folder/'model')
+    return folder/'model'
+
+@pytest.fixture(scope='module')
 def lm4lv(tmp_path_factory):
     "The command: from arguments to what became of it, as `subprocess.run` tells it."
     from fresh import call

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
-from lm4lv.images.photos import PhotoError
 from lm4lv.app.image_files import Refused, assemble, plan, read_picture, restore_files, target_name, write_picture
 
 SIDE, SAME = 16, lambda tiles: tiles
@@ -198,8 +197,9 @@ def test_a_result_folder_inside_is_not_restored_again(album):
 def test_nothing_is_overwritten_unless_told_to(album, tmp_path):
     (tmp_path/'out').mkdir()
     (tmp_path/'out'/'one.png').write_bytes(b'mine')
-    with pytest.raises(FileExistsError, match='one.png exists: use --overwrite'): restored(album, tmp_path/'out')
-    assert files(tmp_path/'out') == ['one.png'] and (tmp_path/'out'/'one.png').read_bytes() == b'mine'
+    outcome = restored(album, tmp_path/'out')
+    assert 'one.png exists: use --overwrite' in outcome.failed[album/'one.png'] and len(outcome.written) == 2
+    assert (tmp_path/'out'/'one.png').read_bytes() == b'mine'
     assert len(restored(album, tmp_path/'out', overwrite=True).written) == 3 and Image.open(tmp_path/'out'/'one.png').size == (30, 20)
 
 def test_a_stopped_run_goes_on(album, tmp_path):
@@ -210,12 +210,20 @@ def test_a_stopped_run_goes_on(album, tmp_path):
 
 @pytest.mark.parametrize('overwrite', [False, True])
 def test_a_picture_that_was_given_is_never_replaced(album, overwrite):
-    with pytest.raises(FileExistsError, match='one of the pictures given'): restored(album, album, overwrite=overwrite)
+    outcome = restored(album, album, overwrite=overwrite)
+    assert not outcome.written and all('one of the pictures given' in message for message in outcome.messages)
 
-def test_two_results_of_one_name_are_refused_before_anything_is_done(tmp_path):
+def test_two_results_of_one_name_become_two_files(tmp_path):
     for name, kind in (('a.bmp', 'BMP'), ('a.png', 'PNG')): Image.fromarray(smooth(20, 30)).save(tmp_path/name, format=kind)
-    with pytest.raises(FileExistsError, match='two pictures would be written'): restored(tmp_path, tmp_path/'out')
-    assert not (tmp_path/'out').exists()
+    assert not restored(tmp_path, tmp_path/'out').failed
+    assert files(tmp_path/'out') == ['a.bmp.png', 'a.png']
+
+def test_of_two_pictures_of_one_name_the_second_is_named(album, tmp_path):
+    outcome = restored([album/'one.png', album/'inner'/'one.png'], tmp_path/'out')
+    assert len(outcome.written) == 1 and 'two pictures would be written' in outcome.failed[album/'inner'/'one.png']
+
+def test_a_picture_that_is_named_twice_is_restored_once(album, tmp_path):
+    assert len(restored([album, album/'one.png'], tmp_path/'out').written) == 3
 
 def test_a_bad_file_is_named_and_the_others_go_on(album, tmp_path):
     (album/'broken.jpg').write_bytes(b'no picture')
@@ -265,9 +273,9 @@ def test_a_task_that_needs_the_whole_picture_says_so_before_it_starts(album, tmp
     assert not (tmp_path/'out').exists()
 
 def test_missing_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(PhotoError, match='nowhere'): restored(tmp_path/'nowhere', tmp_path/'out')
+    assert 'no such file or folder' in restored(tmp_path/'nowhere', tmp_path/'out').failed[tmp_path/'nowhere']
     (tmp_path/'empty').mkdir()
-    with pytest.raises(PhotoError, match='no pictures'): restored(tmp_path/'empty', tmp_path/'out')
+    assert 'no pictures' in restored(tmp_path/'empty', tmp_path/'out').failed[tmp_path/'empty']
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
 def test_a_turned_picture_is_planned_as_it_is_restored(tmp_path, suffix):

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'GREY', 'COLOUR', 'OPTIONS', 'STRUCTURE', 'Refused', 'Picture', 'read_picture', 'target_name', 'assemble',
-           'format_of', 'write_picture', 'Job', 'sources', 'check_targets', 'plan', 'Outcome', 'restore_files']
+           'format_of', 'write_picture', 'Job', 'sources', 'free_targets', 'plan', 'Outcome', 'restore_files']
 
 # %% ../../nbs/8_app/15b_image_files.ipynb #09698a30
-import warnings
-from dataclasses import dataclass, field
+import os, warnings
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -141,32 +142,45 @@ class Job:
     size: tuple # width and height in pixels, upright
     notes: list
 
-def sources(paths: list, out: Path) -> list: # (file, its path inside the folder that was named)
-    "All picture files that are named, those of the output folder left out."
-    files = []
+def sources(paths: list, out: str | Path) -> tuple: # [(file, its path inside the folder that was named)], path -> why not
+    "All picture files that are named, each once; those of the output folder are left out."
+    files, failed, out = {}, {}, os.path.realpath(out)
     for path in map(Path, paths):
-        for file in folder_paths(path):
-            if path.is_dir() and Path(out).resolve() in file.resolve().parents and path.resolve() != Path(out).resolve(): continue
-            files.append((file, file.relative_to(path) if path.is_dir() else Path(file.name)))
-    return files
+        try: named = folder_paths(path)
+        except PhotoError as error:
+            failed[path] = str(error)
+            continue
+        inside = path.is_dir() and os.path.realpath(path) != out
+        for file in named:
+            if inside and os.path.realpath(file).startswith(out + os.sep): continue
+            files.setdefault(os.path.abspath(file), (file, file.relative_to(path) if path.is_dir() else Path(file.name)))
+    return list(files.values()), failed
 
-def check_targets(pairs: list, overwrite: bool):
-    "No two results share a name, none replaces a source, and none what exists unless told to; `FileExistsError` names it."
-    given, taken = {file.resolve() for file, _ in pairs}, set()
+def free_targets(
+    pairs: list, # (file, where its result would go)
+    overwrite: bool, skip_existing: bool = False,
+) -> tuple: # the pairs that can be written, and file -> why not
+    "No two results share a name, none replaces a source, and none what exists unless told to; the others go on."
+    given, free, failed = {os.path.realpath(file) for file, _ in pairs}, {}, {}
+    counts = Counter(target for _, target in pairs)
     for file, target in pairs:
-        if target in taken: raise FileExistsError(f'{file}: two pictures would be written to {target}; give folders one by one')
-        if target.resolve() in given: raise FileExistsError(f'{target} is one of the pictures given: choose another --out')
-        if target.exists() and not overwrite: raise FileExistsError(f'{target} exists: use --overwrite, --skip-existing or another --out')
-        taken.add(target)
+        if counts[target] > 1 and target.name != file.name: target = target.with_name(f'{file.name}.png') # x.jpg beside x.png
+        there = os.path.exists(target)
+        if target in free: failed[file] = f'{file}: two pictures would be written to {target}; give folders one by one'
+        elif os.path.realpath(target) in given: failed[file] = f'{target} is one of the pictures given: choose another --out'
+        elif there and skip_existing: continue
+        elif there and not overwrite: failed[file] = f'{target} exists: use --overwrite, --skip-existing or another --out'
+        else: free[target] = file
+    return [(file, target) for target, file in free.items()], failed
 
 def plan(
     paths: list, # picture files and folders of them
     out: str | Path, overwrite: bool = False,
     skip_existing: bool = False, # leave out what has a result already
-) -> tuple: # jobs, and file -> message for those that cannot be read
-    "What is to be done."
-    jobs, failed = [], {}
-    for file, inner in sources(paths, Path(out)):
+) -> tuple: # jobs, and file -> message for those that cannot be read or written
+    "What is to be done, as far as it can be."
+    jobs, (files, failed) = [], sources(paths, out)
+    for file, inner in files:
         try:
             with warnings.catch_warnings(), Image.open(file) as image:
                 warnings.simplefilter('ignore')
@@ -175,9 +189,9 @@ def plan(
                 name, note = target_name(inner, image.has_transparency_data, image.mode.startswith('I'))
         except Exception as error: failed[file] = f'{file}: cannot be read as a picture ({error}); remove or replace it'
         else: jobs.append(Job(file, Path(out)/inner.parent/name, size, [note] if note else []))
-    if skip_existing: jobs = [job for job in jobs if not job.target.exists()]
-    check_targets([(job.source, job.target) for job in jobs], overwrite)
-    return jobs, failed
+    free, taken = free_targets([(job.source, job.target) for job in jobs], overwrite, skip_existing)
+    targets = dict(free)
+    return [replace(job, target=targets[job.source]) for job in jobs if job.source in targets], failed | taken
 
 # %% ../../nbs/8_app/15b_image_files.ipynb #b97d842c
 @dataclass

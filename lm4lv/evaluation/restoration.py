@@ -27,6 +27,8 @@ def evaluation_seeds(seed: int, count: int) -> range:
     "Seeds of degradations, far from those of training: no noise is tested that was trained on."
     return range(3_500_000_000 + seed * 1_000_000, 3_500_000_000 + seed * 1_000_000 + count)
 
+def _device(model): return getattr(getattr(model, 'llm', None), 'device', 'cpu') # a control may do without
+
 def task_pictures(
     model, # LM4LV
     photos: torch.Tensor, # (B, 3, S, S) in [0, 1], clean
@@ -35,11 +37,12 @@ def task_pictures(
 ) -> dict: # degraded, classical (of restoration tasks), mae_r, lm4lv, ceiling, target: (B, 3, S, S) in [0, 1] each
     "Every row's pictures (Table 2); in a spatial task 'degraded' is the untouched input and MAE-r is the ceiling."
     pairs = make_pairs(photos, task, evaluation_seeds(seed, len(photos)), params)
+    device = _device(model)
     with torch.no_grad():
-        ceiling = model.vision(pairs.target).clamp(0, 1)
-        mae_r = ceiling if get_task(task).spatial else model.vision(pairs.input).clamp(0, 1)
+        ceiling = model.vision(pairs.target.to(device)).clamp(0, 1).cpu()
+        mae_r = ceiling if get_task(task).spatial else model.vision(pairs.input.to(device)).clamp(0, 1).cpu()
     plain = {'classical': classical(pairs.input, task)} if task in CLASSICAL else {}
-    written = torch.stack(restore(model, pairs.input, task))
+    written = torch.stack(restore(model, pairs.input.to(device), task)).cpu()
     return dict(degraded=pairs.input, **plain, mae_r=mae_r, lm4lv=written, ceiling=ceiling, target=pairs.target)
 
 def emission_rate(
@@ -49,7 +52,7 @@ def emission_rate(
 ) -> float: # in [0, 1]
     "How often the model writes <Img> by itself and completes a picture."
     answers = [answer for batch in images.split(batch_size)
-               for answer in generate(model, [restoration(task, answer=False)] * len(batch), batch)]
+               for answer in generate(model, [restoration(task, answer=False)] * len(batch), batch.to(_device(model)))]
     return sum(bool(answer.pictures) for answer in answers) / len(answers)
 
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #dc1e0aa3

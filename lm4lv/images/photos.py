@@ -84,8 +84,9 @@ def folder_paths(
     "All picture files in a folder; `PhotoError` if there is none."
     folder = Path(folder).expanduser()
     if folder.is_file(): return [folder]
-    if not folder.is_dir(): raise PhotoError(f'{folder}: no such folder of pictures')
-    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not folder.is_dir(): raise PhotoError(f'{folder}: no such file or folder')
+    listed = (p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in listed if p.is_file() or p.is_symlink() and not p.exists()) # a broken link is named later
     if not paths:
         raise PhotoError(f"{folder}: no pictures in it; expected files ending in {' '.join(sorted(SUFFIXES))}")
     return paths
@@ -198,6 +199,7 @@ class Photos(PhotoFiles, torch.utils.data.Dataset):
         resize: str = 'crop', # 'crop' cuts squares; 'whole' squeezes each picture into one, as the paper has it
     ):
         if resize not in ('crop', 'whole'): raise ValueError(f"resize {resize!r}: expected 'crop' or 'whole'")
+        if crops < 1: raise ValueError(f'crops {crops}: expected at least 1 from each photograph')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f'scale {scale}: expected two shares of the area, 0 < low <= high <= 1')
         paths = photo_paths(source, split)
@@ -229,12 +231,21 @@ class Photos(PhotoFiles, torch.utils.data.Dataset):
     def spread_groups(self, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         "The crops of `spread` and the photograph of each, (count,); `PhotoError` if none can be read."
         if (count or 0) < 0: raise ValueError(f'count {count}: expected at least 1, or 0 for all')
-        total = min(count or len(self), len(self))
-        crops = {i: self[i] for i in (k * len(self) // total for k in range(total))}
-        crops = {i: x for i, x in crops.items() if str(self.paths[i // self.crops]) not in self.bad}
-        if not crops:
-            raise PhotoError(f'none of the {total} pictures chosen can be read; the first: {next(iter(self.bad))}')
-        return torch.stack(list(crops.values())), torch.tensor([i // self.crops for i in crops])
+        chosen = self._readable_crops(count)
+        return torch.stack([self[i] for i in chosen]), torch.tensor([i // self.crops for i in chosen])
+
+    def _readable_crops(self, count):
+        "Indices of crops, spread evenly over the pictures that can be read."
+        bad = -1
+        while bad < len(self.bad): # choose again while a chosen picture turns out to be unreadable
+            bad = len(self.bad)
+            good = [i for i in range(len(self)) if str(self.paths[i // self.crops]) not in self.bad]
+            if not good:
+                raise PhotoError(f'none of the {len(self.paths)} pictures can be read; the first: {next(iter(self.bad))}')
+            total = min(count or len(good), len(good))
+            chosen = [good[k * len(good) // total] for k in range(total)]
+            for i in chosen: self._open(i // self.crops)
+        return chosen
 
 # %% ../../nbs/1_images/01_photographs.ipynb #264925ee
 class IndexedPhotos(torch.utils.data.Dataset):
