@@ -34,8 +34,12 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python tests/run_all.py
 
-lab: $(VENV)/.dev
-	$(BIN)/jupyter lab nbs
+$(VENV)/.lab: $(VENV)/.run
+	$(PIP) -e '.[lab]'
+	touch $@
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab nbs --LabApp.default_url=/lab/tree/index.ipynb
 
 bench: $(VENV)/.run
 	$(BIN)/lm4lv bench --json bench.json

@@ -166,3 +166,38 @@ def test_a_shell_completes_commands(lm4lv, monkeypatch):
     env = dict(os.environ, _LM4LV_COMPLETE='complete_bash', COMP_WORDS='lm4lv res', COMP_CWORD='1')
     done = subprocess.run([sys.executable, '-c', "from lm4lv.cli import app; app(prog_name='lm4lv')"], env=env, capture_output=True, text=True)
     assert 'restore' in done.stdout, done.stderr
+
+# checkpoints
+
+BAD_VALUES = [('tasks', 5), ('tasks', None), ('tasks', [{}]), ('task_length', -1), ('task_length', 'ten'), ('task_length', 10 ** 12),
+              ('task_length', True), ('vision', None), ('lora', [1]), ('lora', dict(rank='all')), ('llm_fingerprint', 7), ('template', []),
+              ('visual_layer', 'last'), ('gpt_prefix', 3), ('llm', {})]
+
+@pytest.mark.parametrize('key,value', BAD_VALUES)
+def test_a_wrong_value_in_a_checkpoint_is_named(checkpoint, tmp_path, key, value):
+    from lm4lv.model.storing import CheckpointError, read_config
+    config = json.loads((checkpoint/'lm4lv.json').read_text())
+    (tmp_path/'lm4lv.json').write_text(json.dumps({**config, key: value}))
+    with pytest.raises(CheckpointError, match=f'lm4lv.json: {key}=.*: expected'): read_config(tmp_path)
+
+def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path):
+    import shutil
+    from safetensors.torch import load_file, save_file
+    from lm4lv.model.next_element import LM4LV
+    from lm4lv.model.storing import CheckpointError
+    shutil.copytree(checkpoint, tmp_path/'model')
+    weights = load_file(tmp_path/'model'/'adapters.safetensors')
+    name = next(name for name in weights if name.startswith('adapters.'))
+    weights[name].flatten()[0] = float('nan')
+    save_file(weights, tmp_path/'model'/'adapters.safetensors')
+    with pytest.raises(CheckpointError, match=f'{name} holds values that are not finite'): LM4LV.from_pretrained(tmp_path/'model')
+
+# a clone
+
+def test_a_script_above_a_clone_imports_the_library(tmp_path):
+    import subprocess, sys
+    from conftest import ROOT
+    (tmp_path/'lm4lv').symlink_to(ROOT)
+    (tmp_path/'script.py').write_text("import lm4lv\nfrom lm4lv.core.io import WEIGHTS\nprint(lm4lv.__version__, WEIGHTS.exists(), lm4lv.Photos.__name__)")
+    done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split()[1:] == ['True', 'Photos'], done.stderr

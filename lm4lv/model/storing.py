@@ -35,7 +35,23 @@ def read_config(folder):
     if not isinstance(config, dict): raise CheckpointError(f'{folder}/lm4lv.json: expected an object; save the checkpoint again')
     missing = {'llm', 'llm_fingerprint', 'vision', 'vision_fingerprint', 'tasks', 'task_length', 'template'} - config.keys()
     if missing: raise CheckpointError(f'{folder}/lm4lv.json: key {sorted(missing)[0]!r} is missing; save the checkpoint again')
+    _check_values(config, folder)
     return config
+
+def _check_values(config, folder):
+    "`CheckpointError` for a value of the wrong kind or size."
+    is_text = lambda value: isinstance(value, str)
+    is_count = lambda value, most: type(value) is int and 0 <= value <= most
+    is_lora = lambda value: isinstance(value, dict) and value.keys() <= {'rank', 'alpha', 'targets'} and is_count(value.get('rank'), 10_000)
+    rules = {**dict.fromkeys(('llm', 'llm_fingerprint', 'vision', 'vision_fingerprint', 'template'), (is_text, 'a text')),
+             'tasks': (lambda value: isinstance(value, list) and all(map(is_text, value)), 'a list of names'),
+             'task_length': (lambda value: is_count(value, 10_000), 'a whole number from 0 to 10,000'),
+             'visual_layer': (lambda value: value is None or is_count(value, 10_000), 'a number of layers'),
+             'gpt_prefix': (lambda value: value is None or is_text(value), 'a text'),
+             'lora': (lambda value: value is None or is_lora(value), 'rank, alpha and targets')}
+    for key, (good, expected) in rules.items():
+        if not good(config.get(key)):
+            raise CheckpointError(f'{folder}/lm4lv.json: {key}={str(config.get(key))[:60]}: expected {expected}; save the checkpoint again')
 
 def _check_base_models(here, saved, folder):
     "The base models are those of the training."
@@ -54,6 +70,8 @@ def _load_trained_state(model, folder):
     for key in sorted(wanted.keys() | state.keys()):
         a, b = (tuple(d[key].shape) if key in d else None for d in (wanted, state))
         if a != b: raise CheckpointError(f'{folder}/adapters.safetensors: {key} has shape {b}, expected {a}')
+        if not torch.isfinite(state[key]).all():
+            raise CheckpointError(f'{folder}/adapters.safetensors: {key} holds values that are not finite; train anew with a lower lr')
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 
 # %% ../../nbs/4_model/08a_storing.ipynb #2d46d57d
