@@ -201,3 +201,15 @@ def test_a_script_above_a_clone_imports_the_library(tmp_path):
     (tmp_path/'script.py').write_text("import lm4lv\nfrom lm4lv.core.io import WEIGHTS\nprint(lm4lv.__version__, WEIGHTS.exists(), lm4lv.Photos.__name__)")
     done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split()[1:] == ['True', 'Photos'], done.stderr
+
+def test_the_doctor_says_what_there_is_and_how_to_mend_what_is_missing(lm4lv):
+    from configparser import ConfigParser
+    from conftest import ROOT
+    from lm4lv.cli import EXTRAS
+    parser = ConfigParser(delimiters=['='], interpolation=None)
+    parser.read(ROOT/'settings.ini')
+    assert all(f'{extra}_requirements' in parser['DEFAULT'] for extra in EXTRAS)
+    done = lm4lv('doctor', '--json', '-')
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report['weights'] and report['language_model'] and report['gflops'] > 0, done.stderr
+    assert all(f'lm4lv[{extra}]' in done.stderr for extra in report['missing_extras'])
