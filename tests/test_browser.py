@@ -14,7 +14,8 @@ SETTINGS = { # everything on the page at once, nothing saved by itself, nothing 
 SHOWN = ('adapter', 'attention') # whose screenshots stand in the chapter
 WIDGETS = ('adapter', 'spectrum', 'text', 'playground', 'player', 'attention') # in the chapter's order
 STATE = """() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
-    prompt: cell.querySelector('.jp-InputPrompt').textContent, empty: !cell.querySelector('.cm-content').textContent.trim(),
+    prompt: cell.querySelector('.jp-InputPrompt').textContent,
+    empty: cell.querySelector('.cm-content')?.textContent.trim() === '', // a folded cell has no editor, and is not empty
     error: cell.querySelector('[data-mime-type="application/vnd.jupyter.error"]')?.textContent}))"""
 PICTURE = """area => [...area.querySelectorAll('canvas')].map(c => c.toDataURL())
     .concat([...area.querySelectorAll('.lm4lv-picture')].map(p => p.innerHTML)).join()"""
@@ -81,6 +82,7 @@ def run_all(page, address, seconds=600):
     "Open a chapter, run all of its cells, and see that each one ran."
     page.goto(address)
     page.wait_for_selector('.jp-NotebookPanel .jp-CodeCell')
+    page.locator('.jp-KernelName', has_text='Python 3').wait_for() # run before a kernel is there, JupyterLab asks for one
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
     end = time.time() + seconds
     while not any(cell['prompt'].strip('[]: ') for cell in page.evaluate(STATE)): # asked before its kernel is there, JupyterLab does nothing

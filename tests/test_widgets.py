@@ -133,7 +133,6 @@ def test_the_playground_spoils_as_the_tasks_do():
     go_through(playground)
     for task in TASKS:
         at_end = spoil(pictures(1)[0], task, 1.0, 5)
-        params = dict(task=task, seed=5, angle=0, size=4)
         if task in STRENGTHS: assert not torch.equal(at_end, pictures(1)[0]) and torch.allclose(spoil(pictures(1)[0], task, 0.0, 5), pictures(1)[0])
     assert torch.equal(spoil(pictures(1)[0], 'flip', .1, 0), pictures(1)[0].flip(-1))
     assert torch.equal(spoil(pictures(1)[0], 'denoise', .5, 5), make_pairs(pictures(1), 'denoise', params=[dict(seed=5, sigma=25 / 255)]).input[0])

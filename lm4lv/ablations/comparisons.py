@@ -39,10 +39,7 @@ class Variant:
 def build_variant(variant: Variant, config: TrainConfig) -> tuple: # the model, and its settings
     "A variant, ready to be trained."
     config = dataclasses.replace(config, **variant.settings)
-    change = None
-    if variant.llm:
-        def change(llm): return variant.llm(llm, config.fit.seed)
-    model = build(config, change)
+    model = build(config, variant.llm and (lambda llm: variant.llm(llm, config.fit.seed)))
     if variant.model: model = variant.model(model, config)
     return model, config
 

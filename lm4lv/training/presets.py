@@ -11,7 +11,7 @@ __all__ = ['LLAVA', 'PRESETS', 'GROUPS', 'SHAPES', 'GPUS', 'preset', 'build_meta
 import os
 from dataclasses import dataclass
 import torch
-from ..core.io import PACKAGE, WEIGHTS
+from ..core.io import PACKAGE, WEIGHTS, replacing
 from ..core.loop import FitConfig
 from ..images.degradations import TASKS
 from ..vision.mae import MAE
@@ -179,9 +179,7 @@ def fetch_nocaps(folder: str = 'nocaps'):
     for image in tqdm(images):
         path = Path(folder)/image['file_name']
         if path.exists(): continue
-        temporary = path.with_name(f'.{path.name}')
-        urllib.request.urlretrieve(image['coco_url'], temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary: urllib.request.urlretrieve(image['coco_url'], temporary)
 
 # %% ../../nbs/5_training/10b_presets.ipynb #44bdac7f
 def config_file(name: str) -> str: # ddp, fsdp2 or deepspeed

@@ -8,7 +8,7 @@ __all__ = ['TRAINABLE', 'TrainConfig', 'check_training', 'set_values', 'PairBatc
            'train', 'save_trained']
 
 # %% ../../nbs/5_training/10_training.ipynb #516919b0
-import dataclasses, json, os
+import dataclasses, os
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -34,7 +34,7 @@ class TrainConfig:
     tasks: tuple = ('denoise',) # each sample gets one of them at random
     llm: str = DEFAULT
     vision: str = 'default' # a MAE: 'default', a folder or a hub name; others as vq:..., beit:... or package.module:Class
-    init: str | None = None # a checkpoint to start from, else anew; tasks that it lacks are added
+    init: str | None = None # a checkpoint to start from, which keeps its layer, template and prefix; tasks that it lacks are added
     trainable: tuple = ('adapter', 'deadapter', 'task_tokens') # what is trained; also encoder, decoder, lora
     lora_rank: int = 32
     lora_alpha: float = 64.0
@@ -97,7 +97,7 @@ class PairBatches:
         self.tasks, self.seed = [get_task(t).name for t in tasks], seed
 
     def __call__(self, samples: list) -> dict: # 'input' and 'target' (B, 3, S, S), and 'params'
-        images, params = torch.stack([s['image'] for s in samples]), []
+        images = torch.stack([s['image'] for s in samples])
         inputs, targets = images.clone(), images.clone()
         names = [self.task(s['index']) for s in samples]
         seeds = [self.seed * 1_000_000_007 + s['index'] for s in samples]
