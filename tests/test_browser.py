@@ -84,6 +84,8 @@ def run_all(page, address, seconds=600):
     page.wait_for_selector('.jp-NotebookPanel .jp-CodeCell')
     page.locator('.jp-KernelName', has_text='Python 3').wait_for() # run before a kernel is there, JupyterLab asks for one
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    page.get_by_role('menuitem', name='View', exact=True).click() # a folded cell has no number
+    page.locator('li[data-command="notebook:show-all-cell-code"]').click()
     end = time.time() + seconds
     while not any(cell['prompt'].strip('[]: ') for cell in page.evaluate(STATE)): # asked before its kernel is there, JupyterLab does nothing
         assert time.time() < end, 'JupyterLab did not begin to run the chapter'
