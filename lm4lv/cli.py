@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASK_NAMES', 'app', 'IMAGES', 'JSON', 'CHECKPOINT', 'DEVICE', 'TASK', 'COUNT', 'CROPS', 'FRESH', 'EXTRAS', 'common',
            'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae', 'ablate', 'bench', 'doctor',
-           'main']
+           'fetch', 'main']
 
 # %% ../nbs/8_app/15d_command_line.ipynb #fee5aa95
 import json, os, sys, time
@@ -463,7 +463,7 @@ def bench(
     _write(json_file, result)
 
 # %% ../nbs/8_app/15d_command_line.ipynb #8512f592
-EXTRAS = dict(lora='peft', tensorboard='tensorboard', lpips='lpips', fidelity='torch_fidelity', perception='efficientnet_lite_pytorch',
+EXTRAS = dict(lora='peft', tensorboard='tensorboard', fidelity='torch_fidelity', perception='efficientnet_lite_pytorch',
               imagenette='torchvision', widgets='anywidget', vq='diffusers', classroom='nbgrader', lab='jupyterlab') # extra -> what it brings
 
 def _gflops(side=1024, repeats=5):
@@ -503,6 +503,19 @@ def doctor(json_file: Optional[Path] = JSON):
     if not report['weights']:
         _warn('the shipped weights are missing: install lm4lv again')
         raise typer.Exit(1)
+
+# %% ../nbs/8_app/15d_command_line.ipynb #95f47805
+@app.command()
+def fetch(what: str = typer.Argument(..., help='llm (93 MB) or lpips (64 MB).')):
+    """Fetch what is needed once, for later work without a network.
+
+    Example: lm4lv fetch lpips
+    """
+    _say(f'fetching {what} ...')
+    if what == 'llm': from lm4lv.llm.frozen import fetch as get
+    elif what == 'lpips': from lm4lv.images.lpips import fetch_lpips as get
+    else: raise ValueError(f'{what!r}: expected llm or lpips')
+    typer.echo(get())
 
 # %% ../nbs/8_app/15d_command_line.ipynb #224983de
 def _expected():

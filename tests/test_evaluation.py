@@ -156,7 +156,7 @@ def test_lpips_is_measured_where_it_can_be_and_else_says_why(tiny, folder, monke
     assert report['lpips'] == (perceptual() or 'alex')
     from lm4lv.evaluation import restoration as evaluation
     monkeypatch.setattr(evaluation, 'perceptual', lambda: None)
-    monkeypatch.setattr(evaluation, 'lpips', lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    monkeypatch.setattr(evaluation, 'lpips', lambda a, b, fetch: (a - b).abs().mean((1, 2, 3)))
     report, shown = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
     row = report['tasks']['denoise']['lm4lv']
     assert report['lpips'] == 'alex' and abs(row['lpips'] - (shown['denoise']['lm4lv'] - shown['denoise']['target']).abs().mean()) < 1e-5

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from lm4lv.images.metrics import INCEPTION, MetricUnavailable, inception_file, lpips, mean_interval, psnr, rfid, score, ssim
+from lm4lv.images.metrics import INCEPTION, MetricUnavailable, inception_file, mean_interval, psnr, rfid, score, ssim
 
 @pytest.fixture
 def pair():
@@ -52,12 +52,6 @@ def test_batches_of_unequal_shapes_are_refused(pair, metric):
 
 def test_ssim_of_a_picture_below_its_window_is_refused():
     with pytest.raises(ValueError, match='11 pixels a side, not 10x32'): ssim(torch.rand(1, 3, 10, 32), torch.rand(1, 3, 10, 32))
-
-def test_lpips_without_its_package_names_the_extra(pair):
-    try: import lpips as package
-    except ImportError: pass
-    else: pytest.skip('lpips is installed')
-    with pytest.raises(MetricUnavailable, match=r'lm4lv\[lpips\]'): lpips(*pair)
 
 def test_an_interval_is_that_of_the_normal_approximation():
     values = torch.tensor([1., 2., 3., 4.])

@@ -96,7 +96,7 @@ def plot_quality(
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #2d984437
 def perceptual() -> str | None: # None where LPIPS can be computed, else why not
     "Whether LPIPS and its weights are at hand."
-    try: lpips_network()
+    try: lpips_network(fetch=False)
     except MetricUnavailable as error: return str(error)
 
 def scores(
@@ -110,7 +110,7 @@ def scores(
         if row == 'target': continue
         measured[row] = score(images, target, groups=groups)
         if with_lpips:
-            measured[row]['lpips'], measured[row]['lpips_ci'] = mean_interval(lpips(images, target), groups)
+            measured[row]['lpips'], measured[row]['lpips_ci'] = mean_interval(lpips(images, target, fetch=False), groups)
     return measured
 
 def differences(

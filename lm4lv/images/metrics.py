@@ -8,9 +8,9 @@ __all__ = ['INCEPTION', 'INCEPTION_URL', 'psnr', 'ssim', 'MetricUnavailable', 'l
 
 # %% ../../nbs/1_images/03_metrics.ipynb #59770710
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 import torch
+from ..core.io import FetchError
 
 # %% ../../nbs/1_images/03_metrics.ipynb #6233c6b7
 def _compare(a, b, border):
@@ -46,24 +46,24 @@ def ssim(
 class MetricUnavailable(RuntimeError):
     "A metric whose package or weights are not at hand; the message says how to get them."
 
-@lru_cache(maxsize=2)
-def lpips_network(net: str = 'alex'): # alex, vgg or squeeze
-    "The LPIPS network, frozen; takes pictures in [-1, 1]."
-    try: from lpips import LPIPS
-    except Exception as error: raise MetricUnavailable('LPIPS needs its extra: pip install "lm4lv[lpips]"') from error
-    try: return LPIPS(net=net, verbose=False).eval().requires_grad_(False)
-    except Exception as error:
-        raise MetricUnavailable(f"LPIPS: the weights of its {net} network could not be fetched ({error}); with a network once, "
-            "or with torchvision's file for it in ~/.cache/torch/hub/checkpoints, it works") from error
+def lpips_network(
+    net: str = 'alex', # or vgg, as the loss of MAE* has it
+    fetch: bool = True, # its weights (64 MB) where they are not at hand
+):
+    "The LPIPS network, frozen; takes pictures in [-1, 1]. `MetricUnavailable` without its weights."
+    from lm4lv.images.lpips import load_lpips, lpips_at_hand
+    if not (fetch or lpips_at_hand()): raise MetricUnavailable('LPIPS: its weights are not fetched yet; lm4lv fetch lpips does (64 MB, once)')
+    try: return load_lpips(net)
+    except FetchError as error: raise MetricUnavailable(f'LPIPS: {error}') from error
 
 @torch.no_grad()
 def lpips(
     a: torch.Tensor, b: torch.Tensor, # (B, 3, height, width) in [0, 1]
-    net: str = 'alex',
+    net: str = 'alex', fetch: bool = True, # as in `lpips_network`
 ) -> torch.Tensor: # (B,), 0 for identical pictures
     "Learned perceptual distance of each picture; raises `MetricUnavailable` without its weights."
     a, b = _compare(a, b, 0)
-    return lpips_network(net).to(a.device)(a * 2 - 1, b * 2 - 1).flatten()
+    return lpips_network(net, fetch).to(a.device)(a * 2 - 1, b * 2 - 1)
 
 # %% ../../nbs/1_images/03_metrics.ipynb #665989cd
 INCEPTION = 'weights-inception-2015-12-05-6726825d.pth' # the end of its name is the start of its SHA-256

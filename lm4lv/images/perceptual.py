@@ -136,6 +136,6 @@ def perceptual_report(
         note('lite_distance', 'lite_distance_ci', measure=lambda: mean_interval(distances(), groups))
         note('lite_frechet', measure=lambda: [frechet_distance(*features())])
         note('lite_precision', 'lite_recall', measure=lambda: precision_recall(*features()))
-        note('lpips', measure=lambda: [lpips(made, real).mean().item()])
+        note('lpips', measure=lambda: [lpips(made, real, fetch=False).mean().item()])
         note('rfid', measure=lambda: [rfid(made, real)])
     return dict(report, n=len(real), unavailable=unavailable)

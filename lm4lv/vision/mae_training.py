@@ -79,7 +79,7 @@ def check_mae_config(config: MAEConfig) -> None:
         raise ValueError('perceptual and trainable belong to stage=decoder: '
                          'pre-training has the loss of MAE and trains everything')
     if config.perceptual: lite_network()
-    if config.loss == 'l1+lpips': lpips_network()
+    if config.loss == 'l1+lpips': lpips_network('vgg')
 
 # %% ../../nbs/2_vision/04a_mae_training.ipynb #ba20f325
 def noisy(
@@ -118,7 +118,7 @@ class MAEObjective(nn.Module):
         drawn = mae.decode(noisy(features, config.feature_noise))
         error = (drawn - images).pow(2).mean() if config.loss == 'l2' else (drawn - images).abs().mean()
         if config.loss == 'l1+lpips':
-            error = error + lpips_network().to(images.device)(drawn * 2 - 1, images * 2 - 1).mean()
+            error = error + lpips_network('vgg').to(images.device)(drawn * 2 - 1, images * 2 - 1).mean()
         if config.perceptual:
             error = error + config.perceptual * lite_distance(drawn, images, config.perceptual_side).mean()
         return error, (drawn.detach().clamp(0, 1) - images).pow(2).mean()
