@@ -49,12 +49,13 @@ def state():
 
 def main():
     before = state()
+    run(sys.executable, 'tests/navigation.py')
     run('nbdev_export')
     run('nbdev_clean')
     run(sys.executable, 'tests/make_readme.py')
     after = state()
     changed = sorted(str(f) for f in before.keys() | after.keys() if before.get(f) != after.get(f))
-    if changed: sys.exit(f'export, clean and readme changed {", ".join(changed)}: run them and commit the result')
+    if changed: sys.exit(f'links, export, clean and readme changed {", ".join(changed)}: run them and commit the result')
     run(sys.executable, '-c', 'from lm4lv.llm.frozen import fetch; fetch()') # the language model, once
     os.environ.update(OMP_NUM_THREADS='1', MPLBACKEND='agg')
     side_by_side([browser(), *map(notebook, [ROOT/'nbs'/'index.ipynb', *sorted(ROOT.glob('nbs/[0-9]*/*.ipynb'))])])
