@@ -1,9 +1,10 @@
-import math
+import ast, json, math, re
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from lm4lv.images.metrics import INCEPTION, MetricUnavailable, inception_file, mean_interval, psnr, rfid, score, ssim
+from conftest import ROOT
+from lm4lv.images.metrics import BEST, INCEPTION, MetricUnavailable, decibels, inception_file, mean_interval, psnr, rfid, score, ssim
 
 @pytest.fixture
 def pair():
@@ -17,6 +18,56 @@ def test_psnr_equals_scikit_images(pair):
     for a, b, found in zip(*pair, psnr(*pair)):
         assert abs(found - peak_signal_noise_ratio(numpy(a), numpy(b), data_range=1)) < 1e-3
 
+def test_psnr_equals_that_of_torchmetrics(pair):
+    from torchmetrics.functional.image import peak_signal_noise_ratio as theirs
+    torch.testing.assert_close(psnr(*pair), theirs(*pair, data_range=(0., 1.), dim=(1, 2, 3), reduction='none'), atol=1e-4, rtol=0)
+
+def test_psnr_equals_the_formula_in_float64(pair):
+    errors = [float(((numpy(a) - numpy(b)) ** 2).mean()) for a, b in zip(*pair)]
+    for found, error in zip(psnr(*pair), errors): assert abs(found - 10 * math.log10(1 / error)) < 1e-4
+
+def test_pictures_are_at_most_100_db_apart_from_perfect():
+    errors = torch.tensor([1., .01, 1e-9, 1e-10, 1e-11, 0.])
+    torch.testing.assert_close(decibels(errors), torch.tensor([0., 20., 90., 100., 100., 100.]))
+    almost = torch.full((1, 3, 16, 16), .5)
+    assert BEST == 100 and psnr(almost, almost + 1e-6).item() == 100
+
+def sources():
+    "The code of the library and of each cell of the notebooks, with the name of its file."
+    for path in sorted((ROOT/'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in path.parts: continue
+        for cell in json.loads(path.read_text())['cells']:
+            if cell['cell_type'] == 'code': yield path.name, ''.join(cell['source'])
+    for path in sorted((ROOT/'lm4lv').rglob('*.py')): yield path.name, path.read_text()
+
+def caps(code):
+    "Lines on which a PSNR is cut off: psnr(...).clamp_max(60), whatever is called in between, or min(psnr(...), 60)."
+    def name(node): return getattr(node, 'attr', getattr(node, 'id', ''))
+    def of_psnr(node): # psnr(...), or a method of what it returns
+        while isinstance(node, ast.Call):
+            if name(node.func) == 'psnr': return True
+            node = getattr(node.func, 'value', None)
+        return False
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call): continue
+        cut = name(node.func) in ('clamp', 'clamp_max', 'clip', 'minimum') and of_psnr(getattr(node.func, 'value', None))
+        smaller = name(node.func) in ('min', 'minimum') and any(map(of_psnr, node.args)) and any(isinstance(x, ast.Constant) for x in node.args)
+        if cut or smaller: found.append(ast.unparse(node))
+    return found
+
+@pytest.mark.parametrize('line, found', [('x = psnr(a, b).clamp_max(60).mean()', 1), ('psnr(a, b).mean().clip(max=40)', 1), ('min(psnr(a, b).item(), 60)', 1),
+    ('psnr(a.clamp(0, 1), b)', 0), ('psnr(vision(x).clamp(0, 1), y).mean()', 0), ('min(psnr(a, b), psnr(c, d))', 0)])
+def test_a_cap_on_psnr_is_seen(line, found): assert len(caps(line)) == found
+
+def test_one_rule_caps_psnr_everywhere():
+    "Nowhere is a PSNR cut off at a value of its own, and few files turn an error into decibels by hand: those that explain it."
+    codes = [(name, code) for name, code in sources() if not code.lstrip().startswith(('%', '!'))]
+    assert len(codes) > 500
+    assert [(name, found) for name, code in codes for found in caps(code)] == []
+    by_hand = {name for name, code in codes if re.search(r'10 \* [^\n]*log10', code)}
+    assert by_hand == {'metrics.py', '03_metrics.ipynb', '1_mae.ipynb', '04a_mae_training.ipynb', '16b_teaching.ipynb'}
+
 def test_ssim_equals_scikit_images(pair):
     # sigma 1.5 gives both a window of 11 pixels. torchmetrics mirrors the edges and averages over all pixels,
     # scikit-image leaves out 5 at each side: so it is given pictures with 5 mirrored pixels more.
@@ -25,6 +76,19 @@ def test_ssim_equals_scikit_images(pair):
         a, b = (np.pad(numpy(x), ((5, 5), (5, 5), (0, 0)), mode='reflect') for x in (a, b))
         theirs = structural_similarity(a, b, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
         assert abs(found - theirs) < 1e-4
+
+def test_ssim_equals_the_formula_in_float64(pair):
+    "Wang et al. (2004), filtered by SciPy: the window of 11 pixels, borders mirrored, averaged over all pixels and colours."
+    from scipy.ndimage import correlate1d
+    line = np.exp(-(np.arange(11) - 5.) ** 2 / (2 * 1.5 ** 2))
+    line /= line.sum()
+    def local(x): return correlate1d(correlate1d(x, line, 0, mode='mirror'), line, 1, mode='mirror')
+    for a, b, found in zip(*pair, ssim(*pair)):
+        a, b = numpy(a), numpy(b)
+        ma, mb = local(a), local(b)
+        va, vb, vab = local(a * a) - ma ** 2, local(b * b) - mb ** 2, local(a * b) - ma * mb
+        theirs = (2 * ma * mb + 1e-4) * (2 * vab + 9e-4) / ((ma ** 2 + mb ** 2 + 1e-4) * (va + vb + 9e-4))
+        assert abs(found - theirs.mean()) < 1e-4
 
 def test_identical_pictures_have_100_db_and_an_ssim_of_1(pair):
     assert (psnr(pair[0], pair[0]) == 100).all() and torch.allclose(ssim(pair[0], pair[0]), torch.ones(3), atol=1e-6)

@@ -80,10 +80,12 @@ def plot_quality(
     figure, axes = _panels(len(tasks))
     for axis, task in zip(axes, tasks):
         target = shown[task]['target']
-        quality = {row: psnr(shown[task][row], target).clamp_max(top) for row in ROWS if row in shown[task]}
-        low = min(values.min().item() for values in quality.values()) - 1
+        quality = {row: psnr(shown[task][row], target) for row in ROWS if row in shown[task]}
+        low = min(top, *(values.min().item() for values in quality.values())) - 1
         axis.plot([low, top], [low, top], color='black', lw=1, label='y = x: left as it was')
-        axis.axhline(quality['ceiling'].mean(), color=COLOURS['ceiling'], ls=':', label='MAE ceiling (mean)')
+        ceiling = quality['ceiling'].mean()
+        quality = {row: values.clip(max=top) for row, values in quality.items()} # where the dots are drawn
+        axis.axhline(ceiling, color=COLOURS['ceiling'], ls=':', label='MAE ceiling (mean)')
         for row, marker in MARKERS.items():
             if row in quality:
                 axis.scatter(quality['degraded'], quality[row], s=22, marker=marker, color=COLOURS[row], alpha=.8,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from ..core.io import write_training_record
 from ..core.loop import FitConfig, fit
-from ..images.metrics import lpips_network, score
+from ..images.metrics import decibels, lpips_network, score
 from ..images.perceptual import lite_distance, lite_network, perceptual_report
 from ..images.photos import IndexedPhotos, Photos
 from .mae import MAE, VisionBase, new_mae
@@ -126,7 +126,7 @@ class MAEObjective(nn.Module):
 def mae_loss(model: MAEObjective, batch: dict) -> tuple: # the loss and what is logged beside it
     "The loss of a batch, for `fit`."
     loss, squared = model(batch['image'])
-    return loss, {} if squared is None else dict(psnr=-10 * torch.log10(squared).item())
+    return loss, {} if squared is None else dict(psnr=decibels(squared).item())
 
 # %% ../../nbs/2_vision/04a_mae_training.ipynb #576ce3e1
 @torch.no_grad()
