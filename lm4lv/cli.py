@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TASK_NAMES', 'app', 'IMAGES', 'JSON', 'CHECKPOINT', 'DEVICE', 'TASK', 'COUNT', 'CROPS', 'FRESH', 'EXTRAS', 'common',
-           'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae', 'ablate', 'bench', 'doctor',
-           'fetch', 'main']
+           'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae', 'evaluate_denoiser',
+           'answer', 'score', 'ablate', 'bench', 'doctor', 'fetch', 'main']
 
 # %% ../nbs/8_app/15d_command_line.ipynb #fee5aa95
 import json, os, sys, time
@@ -140,7 +140,7 @@ def _load(checkpoint, device=None):
 
 def _tasks(incomplete: str = ''): return [task for task in TASK_NAMES if task.startswith(incomplete)]
 
-IMAGES = typer.Option('builtin', help="Photographs: a folder, 'builtin' or 'imagenette'.")
+IMAGES = typer.Option('builtin', help="Photographs: a folder, 'builtin', 'kodak24' or 'imagenette'.")
 JSON = typer.Option(None, '--json', callback=_json_path, help="Write the measurements to this file; '-' is standard output.")
 CHECKPOINT = typer.Option('default', help="A folder that 'lm4lv train' wrote, or one with a folder for each task; 'default' is the shipped one.")
 DEVICE = typer.Option(None, help='cpu, cuda, cuda:1 or mps; by default CUDA if there is any.')
@@ -191,11 +191,11 @@ def _plain(report):
     return '\n'.join(lines)
 
 # %% ../nbs/8_app/15d_command_line.ipynb #a1a71b51
-def _ends(done, failed, message):
+def _ends(done, failed, message, what='pictures'):
     "One rule for exit codes: 0 if all came through, 1 if some did not, 2 if none did."
     if not failed: return
     if not done: raise ValueError(message)
-    _warn(f'{done} of {done + failed} pictures came through')
+    _warn(f'{done} of {done + failed} {what} came through')
     raise typer.Exit(1)
 
 @app.command()
@@ -379,11 +379,20 @@ def train_mae(
     _train(config, save, fresh, device, train_mae)
 
 # %% ../nbs/8_app/15d_command_line.ipynb #2e5f9731
+def _scale(text):
+    "LOW,HIGH as two numbers; `ValueError` for anything else."
+    if text is None: return None
+    try: low, high = map(float, text.split(','))
+    except ValueError: raise ValueError(f'--scale {text!r}: expected LOW,HIGH, two shares of the area such as 0.004,0.03') from None
+    return low, high
+
 @app.command()
 def evaluate(
     tasks: Optional[str] = typer.Option(None, help='Comma-separated; by default all that the checkpoint has.'),
     images: str = IMAGES, checkpoint: str = CHECKPOINT, device: Optional[str] = DEVICE,
     count: int = COUNT, crops: int = CROPS,
+    scale: Optional[str] = typer.Option(None, metavar='LOW,HIGH', callback=_scale, help='Crops of such shares of the largest square, such as 0.004,0.03 '
+        "for about the photograph's own pixels; by default the whole square and large crops."),
     seed: int = 0, json_file: Optional[Path] = JSON,
 ):
     """Degraded, a classical method, MAE-r, LM4LV and the MAE's ceiling on photographs of your own (Table 2).
@@ -392,7 +401,7 @@ def evaluate(
     """
     _loading()
     from lm4lv.evaluation.restoration import evaluate
-    report, _ = evaluate(_load(checkpoint, device), images, tasks.split(',') if tasks else None, count, crops, seed, on_task=_say)
+    report, _ = evaluate(_load(checkpoint, device), images, tasks.split(',') if tasks else None, count, crops, seed, on_task=_say, scale=scale)
     for path in report['skipped'].values(): _warn(f'skipped: {path}')
     if report['lpips'] != 'alex': _say(f"no LPIPS: {report['lpips']}")
     _print(_plain(report), json_file)
@@ -418,6 +427,93 @@ def evaluate_mae(
     if measures: _print(', '.join(measures), json_file)
     for key, reason in report['unavailable'].items(): _say(f'no {key}: {reason}')
     _write(json_file, report)
+
+@app.command()
+def evaluate_denoiser(
+    images: str = IMAGES, sigma: float = typer.Option(25., help='Standard deviation of the noise, of 255 grey levels.'),
+    seed: int = 0, json_file: Optional[Path] = JSON,
+):
+    """A published denoiser, FFDNet, on whole photographs with unclipped noise: a check of our own measuring.
+
+    Its paper reports 32.13 dB for 24 crops of Kodak's photographs at sigma 25.
+    Example: lm4lv evaluate-denoiser --images kodak24 --sigma 25
+    """
+    from lm4lv.evaluation.restoration import half_width
+    from lm4lv.images.ffdnet import evaluate_denoiser
+    with _Steps('photograph') as steps:
+        report = evaluate_denoiser(images, sigma, seed, on_total=steps.reset, on_photo=steps.update)
+    _print(f"PSNR {report['psnr']:.2f} ± {half_width(report['psnr_ci'])} dB on {report['photographs']} photographs, noisy {report['noisy']:.2f} dB", json_file)
+    _write(json_file, report)
+
+# %% ../nbs/8_app/15d_command_line.ipynb #294ad1e1
+@app.command()
+def answer(
+    source: Path = typer.Argument(..., help='A JSON file of conversations, or a picture.'),
+    sentence: Optional[str] = typer.Argument(None, help='What to say about the picture: "<image> <task:denoise>".'),
+    out: Path = typer.Option('answers', help='Folder for answers.json and images/.'),
+    checkpoint: str = CHECKPOINT, device: Optional[str] = DEVICE,
+    image_root: Optional[Path] = typer.Option(None, help="Folder of the file's pictures; by default its own."),
+    prefix: Optional[str] = typer.Option(None, help="Begins every answer (the official code's gpt_prefix); by default the checkpoint's own."),
+    max_words: int = typer.Option(64, min=1, help='Text tokens of an answer, at most.'),
+    max_pictures: int = typer.Option(1, min=1, help='Pictures of an answer, at most.'),
+    force_image: bool = typer.Option(False, '--force-image', help='Begin each answer with a picture, as the official script does.'),
+    temperature: float = typer.Option(0., min=0., help='Of words; 0 always takes the likeliest.'),
+    seed: int = 0, batch: int = typer.Option(16, min=1, help='Conversations at a time.'),
+    overwrite: bool = typer.Option(False, '--overwrite', help='Replace answers that are there.'),
+):
+    """Answer conversations in words and pictures.
+
+    Answers that the file holds are left out and asked for anew. Pictures are squares of the vision module's size;
+    'lm4lv restore' is for whole photographs. Exit code 1 if some items could not be answered, 2 if none.
+    Example: lm4lv answer noisy.png "<image> <task:denoise>" --out answers
+    """
+    questions = source.suffix.lower() in ('.json', '.jsonl')
+    if not source.exists(): raise FileNotFoundError(f'{source}: no such file')
+    if questions == (sentence is not None):
+        raise ValueError(f'{source}: expected ' + ('a JSON file alone' if questions else 'a sentence after the picture, such as "<image> <task:denoise>"'))
+    _folder(out, '--out')
+    if (out/'answers.json').exists() and not overwrite: raise FileExistsError(f'{out}/answers.json exists: use --overwrite or another --out')
+    _loading()
+    from lm4lv.app.answering import answer_items, question
+    from lm4lv.training.datasets import ItemFile
+    items = source if questions else [question(source.absolute(), sentence, str(source))]
+    with _Steps('answer', len(ItemFile(source)) if questions else 1) as steps:
+        def on_answer(record):
+            steps.update()
+            if isinstance(record, tuple): steps.warn(record[1])
+        outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix, on_answer, max_words=max_words,
+                               max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)
+    if not questions:
+        for record in outcome.records: typer.echo('\n'.join([record['conversations'][-1]['value'], *record['image'][1:]]))
+    _ends(len(outcome.records), len(outcome.failed), next(iter(outcome.failed.values()), ''), 'conversations')
+    if questions: typer.echo(out/'answers.json')
+
+@app.command()
+def score(
+    truth: Path = typer.Argument(..., help='The photographs: a folder, or one file.'),
+    output: Path = typer.Argument(..., help='What was made of them, under the same names.'),
+    border: int = typer.Option(0, min=0, help='Pixels cut off at each side; the official script cuts 4.'),
+    lpips: str = typer.Option('alex', help='Network of LPIPS: alex, vgg or none.'),
+    json_file: Optional[Path] = JSON,
+):
+    """PSNR, SSIM and LPIPS between two folders, by file name.
+
+    Identical pictures score 100 dB. Exit code 1 if pictures of either folder have no counterpart, 2 if none has.
+    Example: lm4lv score photos restored --border 4 --json scores.json
+    """
+    for path in (truth, output):
+        if not path.exists(): raise FileNotFoundError(f'{path}: no such file or folder')
+    from lm4lv.evaluation.scoring import pair_files, score_folders
+    with _Steps('picture', len(pair_files(truth, output)[0])) as steps:
+        scores = score_folders(truth, output, border, None if lpips == 'none' else lpips, steps.update)
+    for message in scores.failed.values(): _warn(f'skipped: {message}')
+    for name in scores.missing: _warn(f'skipped: {truth}/{name}: {output} has no picture of this name')
+    if scores.lpips not in ('alex', 'vgg', 'not asked for'): _say(f'no LPIPS: {scores.lpips}')
+    units = dict(psnr='PSNR {:.2f} ± {:.2f} dB', ssim='SSIM {:.4f} ± {:.4f}', lpips=f'LPIPS ({scores.lpips}) {{:.4f}} ± {{:.4f}}')
+    said = [units[key].format(*pair) for key, pair in scores.means().items()]
+    if said: _print(f"{', '.join(said)} (95%, {len(scores.pictures)} pictures)", json_file)
+    _write(json_file, scores.report())
+    _ends(len(scores.pictures), len(scores.failed) + len(scores.missing), f'{output}: none of its pictures could be compared with {truth}')
 
 # %% ../nbs/8_app/15d_command_line.ipynb #7735c387
 @app.command()
@@ -506,7 +602,7 @@ def doctor(json_file: Optional[Path] = JSON):
 
 # %% ../nbs/8_app/15d_command_line.ipynb #95f47805
 @app.command()
-def fetch(what: str = typer.Argument(..., help='llm (93 MB) or lpips (64 MB).')):
+def fetch(what: str = typer.Argument(..., help='llm (93 MB), lpips (64 MB) or ffdnet (3 MB).')):
     """Fetch what is needed once, for later work without a network.
 
     Example: lm4lv fetch lpips
@@ -514,7 +610,8 @@ def fetch(what: str = typer.Argument(..., help='llm (93 MB) or lpips (64 MB).'))
     _say(f'fetching {what} ...')
     if what == 'llm': from lm4lv.llm.frozen import fetch as get
     elif what == 'lpips': from lm4lv.images.lpips import fetch_lpips as get
-    else: raise ValueError(f'{what!r}: expected llm or lpips')
+    elif what == 'ffdnet': from lm4lv.images.ffdnet import fetch_ffdnet as get
+    else: raise ValueError(f'{what!r}: expected llm, lpips or ffdnet')
     typer.echo(get())
 
 # %% ../nbs/8_app/15d_command_line.ipynb #224983de

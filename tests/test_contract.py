@@ -5,9 +5,11 @@ import torch
 from PIL import Image
 from lm4lv.core.loop import FitConfig, NonFiniteLoss
 from lm4lv.images.photos import PhotoError
-from lm4lv.model.conversations import ConversationError, check_item, compile_item, restoration
+from lm4lv.model.adapters import Adapters
+from lm4lv.model.conversations import ConversationError, check_item, compile_item, end_text, restoration
 from lm4lv.model.generation import generate, restore
 from lm4lv.model.next_element import LM4LV, tiny_model
+from lm4lv.model.other_adapters import make_adapters
 from lm4lv.training.datasets import ItemPhotos, PicturePaths, clean_picture, locate
 from lm4lv.training.trainer import NextElementLoss, TrainConfig, train
 
@@ -145,3 +147,53 @@ def test_a_diverged_training_is_no_success(base, tmp_path):
 def test_an_upload_without_a_network_is_one_clear_line(tiny, monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(OSError, match='some/where: not uploaded'): tiny.push_to_hub('some/where')
+
+OFFICIAL = [{'from': 'system', 'value': 'Be brief.'}, {'from': 'human', 'value': 'One?'}, {'from': 'gpt', 'value': 'Two.'},
+            {'from': 'human', 'value': 'Three?'}, {'from': 'gpt', 'value': 'Four.'}]
+
+LAYOUTS = {'official': 'Be brief.\n### Human: One?\n### Assistant: Two.\n### Human: Three?\n### Assistant: Four.\n###',
+           'v1': 'Be brief.###Human: One?###Assistant: Two.###Human: Three?###Assistant: Four.###',
+           'vicuna_v1_1': 'Be brief. USER: One? ASSISTANT: Two.</s>USER: Three? ASSISTANT: Four.</s>',
+           'bair_v1': 'Be brief. USER: One? GPT: Two.</s>USER: Three? GPT: Four.</s>',
+           'llama2': '<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nOne? [/INST] Two. </s><s>[INST] Three? [/INST] Four. </s>',
+           'mpt': '<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\nOne?<|im_end|><|im_start|>assistant\nTwo.<|im_end|>'
+                  '<|im_start|>user\nThree?<|im_end|><|im_start|>assistant\nFour.<|im_end|>',
+           'plain': 'Be brief.\nOne?\nTwo.\nThree?\nFour.\n'}
+
+@pytest.mark.parametrize('template', LAYOUTS)
+def test_the_official_list_of_templates_by_name(tokenizer, template):
+    segments = compile_item(check_item(dict(conversations=OFFICIAL)), tokenizer, template)
+    whole = ''.join(tokenizer.decode(list(s.ids)) for s in segments)
+    assert whole in (LAYOUTS[template], f'{tokenizer.bos_token}{LAYOUTS[template]}')
+    learned = ''.join(tokenizer.decode(list(s.ids)) for s in segments if s.supervised)
+    assert learned.startswith('Two.') and 'Four.' in learned and 'One?' not in learned and 'Be brief.' not in learned
+    assert learned.endswith(end_text(template))
+
+def test_a_system_message_of_the_model_and_of_an_item(tokenizer, tmp_path):
+    model = tiny_model(tokenizer=tokenizer, system='Mend pictures.', template='vicuna_v1_1').eval()
+    written = lambda *turns: tokenizer.decode(model.compile([check_item(dict(conversations=list(turns)))]).ids[0])
+    assert 'Mend pictures. USER: One?' in written(*OFFICIAL[1:3])
+    assert 'Mend' not in written(*OFFICIAL[:3]) and 'Be brief. USER: One?' in written(*OFFICIAL[:3])
+    model.save_pretrained(tmp_path)
+    assert LM4LV.from_pretrained(tmp_path, model.llm, model.vision).system == 'Mend pictures.'
+    with pytest.raises(ConversationError, match=r'conversations\[1\].from: expected a system message in the first turn only'):
+        check_item(dict(conversations=[OFFICIAL[1], OFFICIAL[0]]))
+    chat = compile_item(check_item(dict(conversations=OFFICIAL[:3])), tokenizer)
+    assert 'Be brief.' in ''.join(tokenizer.decode(list(s.ids)) for s in chat if not s.supervised)
+
+@pytest.mark.parametrize('adapter', ['identity', 'truncated', 'low-rank:4', 'tied', f'{__name__}:Doubling'])
+def test_other_adapters_train_are_stored_and_load_by_name(base, tmp_path, adapter):
+    model, log = train(settings(base, images=str(base/'photos'), adapter=adapter), tmp_path/'model', progress=False)
+    assert log[-1]['loss'] > 0
+    again = LM4LV.from_pretrained(tmp_path/'model')
+    assert again.adapter_name == adapter and type(again.adapters).__name__ == type(model.adapters).__name__
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(restore(again, x, 'denoise')[0], restore(model, x, 'denoise')[0])
+
+class Doubling(Adapters):
+    "Somebody's own adapters."
+    def to_llm(self, features): return 2 * self.adapter(features)
+
+def test_adapters_that_are_none_are_named():
+    for name, said in (('linaer', 'expected one of linear'), ('no.such:Thing', 'cannot be imported'), ('torch.nn:Linear', 'inherit from'), ('json:loads', 'no torch module')):
+        with pytest.raises(ValueError, match=said): make_adapters(name, 8, 16)

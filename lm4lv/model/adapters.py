@@ -24,13 +24,18 @@ class Adapters(nn.Module):
         nn.init.normal_(self.deadapter.weight, std=0.1 / hidden_size ** 0.5)
         nn.init.zeros_(self.adapter.bias); nn.init.zeros_(self.deadapter.bias)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        "Of the trained weights, and so of what they give."
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
     def to_llm(self, features): # (..., D)
         "Visual tokens as vectors for the language model: (..., H)."
         return self.adapter(features)
 
     def to_vision(self, hidden, previous=None): # (..., H); a head may also look at the same places of the `previous` picture: (..., D)
         "The language model's vectors as visual tokens: (..., D)."
-        return self.deadapter(hidden.to(self.deadapter.weight.dtype))
+        return self.deadapter(hidden.to(self.dtype))
 
     def error(self, hidden, features, previous=None): # (n, H), (n, D)
         "What is trained: the mean squared error of visual tokens."

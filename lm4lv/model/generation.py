@@ -8,7 +8,7 @@ __all__ = ['Answer', 'generate', 'restore', 'growing', 'restore_uncached']
 # %% ../../nbs/4_model/09_generation.ipynb #7fc2251c
 from dataclasses import dataclass, field
 import torch
-from .conversations import CLOSE, OPEN, end_ids, restoration
+from .conversations import CLOSE, OPEN, end_ids, end_text, restoration
 from .next_element import LM4LV
 
 # %% ../../nbs/4_model/09_generation.ipynb #8d088596
@@ -79,7 +79,7 @@ def generate(
     wanted = sum(len(item['images']) for item in items)
     if len(images) != wanted: raise ValueError(f'{len(images)} pictures for conversations with {wanted}: expected one for each <image>')
     batch = model.compile(items, generate=True, left=True)
-    ends, stop = end_ids(tokenizer, model.template), '###' if model.template == 'official' else None
+    ends, stop = end_ids(tokenizer, model.template), end_text(model.template)
     writers = [_Writer(tokenizer, N, ends, stop, max_pictures) for _ in items]
     features = model.encode(images)
     for writer, seen in zip(writers, features.split([len(item['images']) for item in items])):
@@ -135,7 +135,7 @@ def _step(model, writers, states, temperature, rng, on_token):
     text = [i for i, w in enumerate(writers) if not w.drawing and not w.done]
     visual = [i for i, w in enumerate(writers) if w.drawing and not w.done]
     drawn, written = states # (B, H) that predict visual tokens, and text
-    vectors = drawn.new_zeros(drawn.shape, dtype=model.adapters.adapter.weight.dtype)
+    vectors = drawn.new_zeros(drawn.shape, dtype=model.adapters.dtype)
     if text:
         tokens = _choose(model.llm.logits(written[text]), temperature, rng)
         vectors[text] = model.llm.embed(tokens).to(vectors.dtype)

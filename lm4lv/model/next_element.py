@@ -14,7 +14,8 @@ from ..images.degradations import Pairs
 from ..vision.loading import PlainVision
 from ..vision.mae import VisionModule
 from ..llm.frozen import FrozenLLM, load_tokenizer
-from .adapters import Adapters, TaskTokens
+from .adapters import TaskTokens
+from .other_adapters import make_adapters
 from .conversations import Batch, ConversationError, Segment, compile_item, make_batch, restoration
 from .storing import Stored
 
@@ -41,26 +42,29 @@ class LM4LV(Stored, nn.Module):
         llm: FrozenLLM, vision: VisionModule, # both frozen
         tasks: list, # names of the tasks that have tokens
         task_length: int = 10, # vectors of a task
-        template: str = 'chat', # chat template: 'chat' or 'official'
+        template: str = 'chat', # chat template: 'chat', the language model's own, or a name of `conversations.STYLES`
         vision_name: str = 'default', # recorded in the config
         visual_layer: int | None = None, # after how many layers visual tokens are read; all, as in the paper, if None
         gpt_prefix: str = '', # begins every answer, and is not learned
+        system: str = '', # system message of conversations that have none of their own
+        adapter: str = 'linear', # as `make_adapters` takes it
     ):
         super().__init__()
         vision = vision if isinstance(vision, nn.Module) else PlainVision(vision)
-        self.llm, self.vision, self.gpt_prefix = llm, vision.requires_grad_(False), gpt_prefix
+        self.llm, self.vision, self.gpt_prefix, self.system = llm, vision.requires_grad_(False), gpt_prefix, system
         self.visual_layer = llm.num_layers if visual_layer is None else visual_layer
         if not 0 <= self.visual_layer <= llm.num_layers:
             raise ValueError(f'visual_layer {visual_layer}: expected 1 to {llm.num_layers}, the layers of {llm.name!r}')
         meta = llm.device.type == 'meta' # shapes without values
         scale = 0.1 if meta else llm.embed(torch.arange(1000, device=llm.device)).float().pow(2).mean().sqrt().item()
-        self.adapters = Adapters(vision.feature_dim, llm.hidden_size, scale)
+        self.adapters, self.adapter_name = make_adapters(adapter, vision.feature_dim, llm.hidden_size, scale), adapter
         self.tasks = TaskTokens(tasks, llm.hidden_size, task_length, scale)
         self.template, self.vision_name, self._prefixes = template, vision_name, {}
 
     def compile(self, items: list, generate: bool = False, left: bool = False) -> Batch:
         "Conversations as a batch for this model."
-        compiled = [self.with_task(compile_item(item, self.llm.tokenizer, self.template, generate, self.gpt_prefix), item) for item in items]
+        how = (self.llm.tokenizer, self.template, generate, self.gpt_prefix, self.system)
+        compiled = [self.with_task(compile_item(item, *how), item) for item in items]
         return make_batch(compiled, self.vision.num_tokens, self.tasks.length, left).to(self.llm.device)
 
     def with_task(self, segments, item):
@@ -80,12 +84,12 @@ class LM4LV(Stored, nn.Module):
     def encode(self, images: torch.Tensor) -> torch.Tensor: # (P, 3, S, S) -> (P, N, D)
         "Visual tokens of the pictures of a batch, which may have none."
         if len(images): return self.vision.encode(images)
-        return self.adapters.adapter.weight.new_zeros(0, self.vision.num_tokens, self.vision.feature_dim)
+        return images.new_zeros(0, self.vision.num_tokens, self.vision.feature_dim, dtype=self.adapters.dtype)
 
     def embed(self, batch: Batch, features: torch.Tensor) -> torch.Tensor: # (P, N, D) -> (B, T, H)
         "Text, visual and task tokens in their positions."
         vectors = self.llm.embed(batch.ids)
-        flat = vectors.flatten(0, 1).to(self.adapters.adapter.weight.dtype)
+        flat = vectors.flatten(0, 1).to(self.adapters.dtype)
         flat = flat.index_copy(0, batch.visual, self.adapters.to_llm(features.flatten(0, 1)).to(flat.dtype))
         flat = flat.index_copy(0, batch.task, self.tasks(batch.tasks).flatten(0, 1))
         return flat.view_as(vectors)

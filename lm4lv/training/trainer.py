@@ -48,8 +48,10 @@ class TrainConfig:
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
     task_length: int = 10
-    template: str = 'chat' # chat template: the language model's own ('chat') or 'official'
+    template: str = 'chat' # chat template: the language model's own ('chat'), 'official' or another of `conversations.STYLES`
     gpt_prefix: str = '' # begins every answer, and is not learned
+    system: str = '' # system message of conversations that have none of their own
+    adapter: str = 'linear' # as in the paper; also identity, truncated, low-rank, tied, or package.module:Class
     llm_dtype: str = 'auto' # of the frozen weights: float32, bfloat16, float16, or auto: bfloat16 where it is fast
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch=16, lr=2e-3, warmup=100))
 
@@ -230,7 +232,7 @@ def build(
         model.tasks.add([task for task in config.tasks if task not in model.tasks.names])
     else:
         model = LM4LV(llm, load_vision(config.vision), list(config.tasks), config.task_length, config.template, absolute(config.vision),
-                      visual_layer(config, llm.num_layers), config.gpt_prefix)
+                      visual_layer(config, llm.num_layers), config.gpt_prefix, config.system, config.adapter)
     return set_trainable(model, config)
 
 @torch.no_grad()
