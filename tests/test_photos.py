@@ -245,3 +245,60 @@ def test_a_grid_has_its_captions_and_row_labels():
     assert len(axes) == 6 and [axis.get_title() for axis in axes] == ['a', 'b', '', '', '', '']
     assert [axis.get_ylabel() for axis in axes] == ['upper', '', '', 'lower', '', '']
     assert [len(axis.images) for axis in axes] == [1, 1, 1, 1, 1, 0]
+
+# Kodak24, from a server of our own
+
+@pytest.fixture
+def kodak(rng, tmp_path, monkeypatch):
+    "A folder that a server in a process of its own hands out, with 24 pictures in it; the cache folder is another."
+    import re, subprocess
+    import lm4lv.images.photos as module
+    served = tmp_path/'served'
+    served.mkdir()
+    for n in range(1, 25): noise(rng, 20 + n).save(served/f'kodim{n:02}.png')
+    command = [sys.executable, '-u', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', str(served)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        port = re.search(r'port (\d+)', server.stdout.readline()).group(1)
+        monkeypatch.setenv('LM4LV_CACHE', str(tmp_path/'cache'))
+        monkeypatch.setenv('no_proxy', '127.0.0.1')
+        monkeypatch.setattr(module, 'KODAK24', f'http://127.0.0.1:{port}')
+        yield served
+        server.kill()
+
+def test_kodak24_is_fetched_once(kodak, tmp_path, capsys):
+    paths = photo_paths('kodak24')
+    assert [open_photo(p).width for p in paths] == list(range(21, 45)) and {p.parent for p in paths} == {tmp_path/'cache'/'kodak24'}
+    said = capsys.readouterr().err
+    assert 'kodak24' in said and '24/24' in said
+    for path in kodak.iterdir(): path.unlink()
+    assert photo_paths('kodak24') == paths and capsys.readouterr().err == ''
+
+def test_an_interrupted_kodak24_goes_on_where_it_was(kodak, tmp_path):
+    (kodak/'kodim20.png').rename(kodak/'later')
+    with pytest.raises(PhotoError, match='kodim20.png could not be fetched.*404'): photo_paths('kodak24')
+    there = sorted(p.name for p in (tmp_path/'cache'/'kodak24').iterdir())
+    assert there == [f'kodim{n:02}.png' for n in range(1, 20)]
+    for n in range(1, 20): (kodak/f'kodim{n:02}.png').unlink()
+    (kodak/'later').rename(kodak/'kodim20.png')
+    assert len(photo_paths('kodak24')) == 24
+
+@pytest.mark.parametrize('content', [b'<html>Not here</html>', b'', 'half'])
+def test_a_picture_that_does_not_decode_is_not_kept(kodak, tmp_path, content):
+    first = kodak/'kodim01.png'
+    first.write_bytes(first.read_bytes()[:400] if content == 'half' else content)
+    with pytest.raises(PhotoError, match='kodim01.png could not be fetched.*cannot be read'): photo_paths('kodak24')
+    assert list((tmp_path/'cache').rglob('*.*')) == []
+
+def test_without_a_network_kodak24_says_where_it_can_be_put(tmp_path, monkeypatch, rng):
+    import lm4lv.images.photos as module
+    monkeypatch.setenv('LM4LV_CACHE', str(tmp_path))
+    monkeypatch.setattr(module, 'KODAK24', 'http://127.0.0.1:9')
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with pytest.raises(PhotoError) as error: photo_paths('kodak24')
+    assert f"put kodim01.png to kodim24.png into {tmp_path/'kodak24'}" in str(error.value) and '\n' not in str(error.value)
+    (tmp_path/'kodak24').mkdir(exist_ok=True)
+    for n in range(1, 25): noise(rng).save(tmp_path/'kodak24'/f'kodim{n:02}.png')
+    assert len(photo_paths('kodak24')) == 24
+
+def test_nothing_is_trained_on_kodak24():
+    with pytest.raises(PhotoError, match='for measuring alone'): Photos('kodak24', split='train')
