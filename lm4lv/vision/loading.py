@@ -12,15 +12,16 @@ from pathlib import Path
 import torch
 from torch import nn
 from .mae import MAE
+from .v2l import V2LVision
 from .vq_beit import BEiTVision, VQVision
 
 # %% ../../nbs/2_vision/04c_loading.ipynb #08235aec
-KINDS = dict(vq=VQVision, beit=BEiTVision)
+KINDS = dict(vq=VQVision, beit=BEiTVision, v2l=V2LVision)
 EXPECTED = ('expected "default", a folder or hub name of a MAE, '
             f'{", ".join(f"{kind}:NAME" for kind in KINDS)}, or package.module:Class')
 
 def load_vision(
-    name: str | Path = 'default', # a MAE's folder or hub name, 'vq:...', 'beit:...' or 'package.module:Class'
+    name: str | Path = 'default', # a MAE's folder or hub name, 'vq:...', 'beit:...', 'v2l:...' or 'package.module:Class'
 ) -> nn.Module: # a frozen `VisionModule`
     "A vision module by name; `ValueError` if there is none."
     kind, colon, source = str(name).partition(':')
