@@ -380,11 +380,12 @@ def train_mae(
 
 # %% ../nbs/8_app/15d_command_line.ipynb #2e5f9731
 def _scale(text):
-    "LOW,HIGH as two numbers; `ValueError` for anything else."
+    "LOW,HIGH as two shares; `ValueError` for anything else."
     if text is None: return None
     try: low, high = map(float, text.split(','))
-    except ValueError: raise ValueError(f'--scale {text!r}: expected LOW,HIGH, two shares of the area such as 0.004,0.03') from None
-    return low, high
+    except ValueError: low = high = 0.
+    if 0 < low <= high <= 1: return low, high
+    raise ValueError(f'--scale {text!r}: expected LOW,HIGH, two shares of the area, 0 < LOW <= HIGH <= 1, such as 0.004,0.03')
 
 @app.command()
 def evaluate(

@@ -9,7 +9,7 @@ from lm4lv.images.degradations import make_pairs, sample_params
 from lm4lv.images.metrics import psnr
 from lm4lv.images.photos import to_tensor
 from lm4lv.evaluation.restoration import (LEVELS, ROWS, SHEET, by_strength, contact_sheet, differences, emission_rate, evaluate, evaluate_task,
-    evaluation_seeds, gains, perceptual, plot_by_strength, plot_figure_3, plot_quality, strength_curve, summary, table, task_pictures)
+    evaluation_seeds, gains, perceptual, plot_by_strength, plot_figure_3, plot_quality, rows_of, strength_curve, summary, table, task_pictures)
 
 @pytest.fixture
 def folder(tmp_path):
@@ -84,7 +84,7 @@ def test_the_table_has_a_line_for_each_task(tiny, folder):
     report, _ = evaluate(tiny, str(folder), count=2, free=0)
     lines = table(report).splitlines()
     assert len(lines) == 4 and len({line.count('|') for line in lines}) == 1
-    assert all(title in lines[0] for title in ROWS.values()) and lines[2].startswith('| denoise |')
+    assert all(ROWS[row] in lines[0] for row in rows_of(report)) and set(ROWS) - set(rows_of(report)) <= {'specialist'} and lines[2].startswith('| denoise |')
     assert f"{report['tasks']['denoise']['lm4lv']['psnr']:.2f}" in lines[2]
 
 @pytest.mark.parametrize('scale', [1, 2])
@@ -108,6 +108,19 @@ def test_the_classical_row_is_that_of_the_method_that_was_chosen(tiny):
     photos = field(3, 3, 16, 16)
     rows, shown = evaluate_task(tiny, photos, 'denoise')
     assert rows['classical']['method'] == CLASSICAL['denoise'] and torch.equal(shown['classical'], classical(shown['degraded'], 'denoise'))
+
+@pytest.mark.parametrize('there', [True, False])
+def test_a_published_denoiser_has_a_row_where_its_weights_are_at_hand(tiny, folder, monkeypatch, there):
+    import lm4lv.evaluation.restoration as evaluation
+    monkeypatch.setattr(evaluation, 'ffdnet_at_hand', lambda: there)
+    monkeypatch.setattr(evaluation, 'blind_ffdnet', lambda x: (x + .01).clamp(0, 1))
+    report, shown = evaluate(tiny, str(folder), count=3, free=0)
+    denoise = report['tasks']['denoise']
+    assert ('specialist' in denoise) == ('lm4lv_minus_specialist' in denoise['differences']) == ('FFDNet' in table(report)) == there
+    assert 'specialist' not in report['tasks']['flip']
+    if there:
+        made = psnr((shown['denoise']['degraded'] + .01).clamp(0, 1), shown['denoise']['target']).mean().item()
+        assert abs(denoise['specialist']['psnr'] - made) < 1e-4 and 'FFDNet' in denoise['specialist']['method']
 
 def test_a_spatial_task_has_no_classical_row_and_closes_no_gap(tiny):
     rows, shown = evaluate_task(tiny, field(2, 3, 16, 16), 'flip')
@@ -153,9 +166,9 @@ def test_gains_say_how_often_img_was_written_of_how_many(tiny, folder):
 
 def test_lpips_is_measured_where_it_can_be_and_else_says_why(tiny, folder, monkeypatch):
     report, _ = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
-    assert report['lpips'] == (perceptual() or 'alex')
+    assert report['lpips'] == perceptual(16) != 'alex' and (perceptual() is None or 'fetch' in perceptual())
     from lm4lv.evaluation import restoration as evaluation
-    monkeypatch.setattr(evaluation, 'perceptual', lambda: None)
+    monkeypatch.setattr(evaluation, 'perceptual', lambda size: None)
     monkeypatch.setattr(evaluation, 'lpips', lambda a, b, fetch: (a - b).abs().mean((1, 2, 3)))
     report, shown = evaluate(tiny, str(folder), ['denoise'], count=2, free=0)
     row = report['tasks']['denoise']['lm4lv']
@@ -247,3 +260,15 @@ def test_dots_are_drawn_for_restoration_tasks_only(tiny, folder):
     axes = [axis for axis in plot_quality(shown).axes if axis.collections]
     assert [axis.get_title() for axis in axes] == ['denoise'] and all(len(dots.get_offsets()) == 3 for dots in axes[0].collections)
     with pytest.raises(ValueError, match='no restoration task'): plot_quality({'flip': shown['flip']})
+
+@pytest.mark.parametrize('scale', ['1', 'a,b', '.5,.1', '0,1', '.1,2', 'nan,1'])
+def test_a_scale_that_is_none_is_refused_before_the_work(scale):
+    from lm4lv.cli import _scale
+    with pytest.raises(ValueError, match=f"--scale '{scale}': expected LOW,HIGH"): _scale(scale)
+    assert _scale(None) is None and _scale('0.004,.03') == (.004, .03)
+
+def test_crops_can_be_of_the_photographs_own_pixels(tiny, folder):
+    report, shown = evaluate(tiny, str(folder), ['flip'], count=3, crops=1, free=0, scale=(.28, .29)) # 16 of 30 pixels
+    _, large = evaluate(tiny, str(folder), ['flip'], count=3, crops=1, free=0)
+    assert report['scale'] == (.28, .29) and not torch.equal(shown['flip']['target'], large['flip']['target'])
+    assert shown['flip']['target'].var() > 1.5 * large['flip']['target'].var() # noise, not its average

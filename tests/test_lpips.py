@@ -73,3 +73,12 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
 
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match='expected alex or vgg'): load_lpips('squeeze')
+
+@pytest.mark.parametrize('side', [30, 31])
+def test_too_small_pictures_are_refused_in_a_line(net, side):
+    from lm4lv.images.metrics import SMALLEST
+    side = side - 31 + SMALLEST[net]
+    a, b = pictures(1, side)
+    if side >= SMALLEST[net]: assert lpips(a, b, net).item() > 0
+    else:
+        with pytest.raises(MetricUnavailable, match=f'{SMALLEST[net]} pixels a side, not {side}x{side}'): lpips(a, b, net)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'MARKERS', 'PAPER', 'ROWS', 'LEVELS', 'SHEET', 'evaluation_seeds', 'task_pictures', 'emission_rate',
-           'plot_quality', 'perceptual', 'scores', 'differences', 'evaluate_task', 'evaluate', 'summary', 'half_width',
-           'table', 'gains', 'strength_curve', 'by_strength', 'plot_by_strength', 'evenly', 'contact_sheet',
-           'plot_figure_3']
+           'plot_quality', 'perceptual', 'scores', 'differences', 'evaluate_task', 'evaluate', 'summary', 'rows_of',
+           'half_width', 'table', 'gains', 'strength_curve', 'by_strength', 'plot_by_strength', 'evenly',
+           'contact_sheet', 'plot_figure_3']
 
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #e2b1412c
 import math
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from ..images.classical import CLASSICAL, classical
 from ..images.degradations import get_task, make_pairs, sample_params
-from ..images.metrics import MetricUnavailable, lpips, lpips_network, mean_interval, psnr, score, ssim
+from ..images.ffdnet import blind_ffdnet, ffdnet_at_hand
+from ..images.metrics import MetricUnavailable, lpips, mean_interval, psnr, score, ssim
 from ..images.photos import Photos, to_image
 from ..model.conversations import restoration
 from ..model.generation import generate, restore
@@ -34,7 +35,7 @@ def task_pictures(
     photos: torch.Tensor, # (B, 3, S, S) in [0, 1], clean
     task: str, seed: int = 0, # of the damage, as `evaluation_seeds` takes it
     params: list | None = None, # the damage itself, as `sample_params` draws it: a dict for each photograph
-) -> dict: # degraded, classical (of restoration tasks), mae_r, lm4lv, ceiling, target: (B, 3, S, S) in [0, 1] each
+) -> dict: # degraded, classical (of restoration tasks), perhaps specialist, mae_r, lm4lv, ceiling, target: (B, 3, S, S) in [0, 1]
     "Every row's pictures (Table 2); in a spatial task 'degraded' is the untouched input and MAE-r is the ceiling."
     pairs = make_pairs(photos, task, evaluation_seeds(seed, len(photos)), params)
     device = _device(model)
@@ -42,6 +43,7 @@ def task_pictures(
         ceiling = model.vision(pairs.target.to(device)).clamp(0, 1).cpu()
         mae_r = ceiling if get_task(task).spatial else model.vision(pairs.input.to(device)).clamp(0, 1).cpu()
     plain = {'classical': classical(pairs.input, task)} if task in CLASSICAL else {}
+    if task == 'denoise' and ffdnet_at_hand(): plain['specialist'] = blind_ffdnet(pairs.input)
     written = torch.stack(restore(model, pairs.input.to(device), task)).cpu()
     return dict(degraded=pairs.input, **plain, mae_r=mae_r, lm4lv=written, ceiling=ceiling, target=pairs.target)
 
@@ -56,8 +58,8 @@ def emission_rate(
     return sum(bool(answer.pictures) for answer in answers) / len(answers)
 
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #dc1e0aa3
-COLOURS = dict(degraded='black', classical='#CC79A7', mae_r='#0072B2', lm4lv='#D55E00', # Okabe and Ito's
-               ceiling='#777777')
+COLOURS = dict(degraded='black', classical='#CC79A7', specialist='#009E73', mae_r='#0072B2', # Okabe and Ito's
+               lm4lv='#D55E00', ceiling='#777777')
 MARKERS = dict(mae_r='^', classical='s', lm4lv='o')
 
 def _panels(count, width=3.4, height=2.9, columns=3):
@@ -96,9 +98,12 @@ def plot_quality(
     return figure
 
 # %% ../../nbs/6_evaluation/11_evaluation.ipynb #2d984437
-def perceptual() -> str | None: # None where LPIPS can be computed, else why not
-    "Whether LPIPS and its weights are at hand."
-    try: lpips_network(fetch=False)
+def perceptual(
+    size: int = 32, # pixels a side of the pictures
+) -> str | None: # None where LPIPS can be computed, else why not
+    "Whether LPIPS' weights are at hand, and pictures large enough for it."
+    grey = torch.full((1, 3, size, size), .5)
+    try: lpips(grey, grey, fetch=False)
     except MetricUnavailable as error: return str(error)
 
 def scores(
@@ -118,7 +123,7 @@ def scores(
 def differences(
     pictures: dict, # as `task_pictures` returns them
     groups: torch.Tensor, # (B,), the photograph of each crop
-    against: tuple = ('degraded', 'classical', 'mae_r', 'ceiling'),
+    against: tuple = ('degraded', 'classical', 'specialist', 'mae_r', 'ceiling'),
 ) -> dict: # lm4lv_minus_<row> -> psnr, ssim and the half-widths of their 95% intervals
     "LM4LV minus other rows, picture by picture, with intervals over photographs."
     target, gains = pictures['target'], {}
@@ -143,6 +148,7 @@ def evaluate_task(
     pictures = task_pictures(model, photos, task, seed)
     rows = scores(pictures, groups, with_lpips)
     if 'classical' in rows: rows['classical']['method'] = CLASSICAL[task]
+    if 'specialist' in rows: rows['specialist']['method'] = 'FFDNet, the noise level estimated'
     rows |= dict(n=len(photos), photographs=len(groups.unique()), differences=differences(pictures, groups))
     gap = rows['ceiling']['psnr'] - rows['mae_r']['psnr']
     if not get_task(task).spatial and gap > 0.1: # a share of less says nothing
@@ -180,8 +186,9 @@ def evaluate(
 ) -> tuple: # the report, fit for JSON, and the pictures of each task
     "Table 2 on any photographs; `ValueError` for a task without tokens, or for vision modules of different sizes."
     models = by_task(model)
-    tasks, missing = list(tasks or models), perceptual()
+    tasks = list(tasks or models)
     batch, groups, photos = _test_crops(models, tasks, images, count, crops, seed, scale)
+    missing = perceptual(photos.size)
     report = dict(tasks={}, seed=seed, images=str(images), crops=crops, size=photos.size,
                   dtype=str(models[tasks[0]].llm.dtype).removeprefix('torch.'), skipped=photos.bad,
                   lpips=missing or 'alex', interval='95%, over photographs')
@@ -207,7 +214,12 @@ PAPER = { # Table 2: PSNR in dB and SSIM of degraded, MAE-r and LM4LV; 224 x 224
     'demask': ((20.54, .83), (20.00, .73), (25.83, .80)), 'rotate': ((float('inf'), 1.), (29.52, .89), (27.18, .83)),
     'flip': ((float('inf'), 1.), (29.52, .89), (27.28, .84))}
 
-ROWS = dict(degraded='degraded', classical='classical', mae_r='MAE-r', lm4lv='LM4LV', ceiling='MAE ceiling')
+ROWS = dict(degraded='degraded', classical='classical', specialist='FFDNet', mae_r='MAE-r', lm4lv='LM4LV',
+            ceiling='MAE ceiling')
+
+def rows_of(report: dict) -> list: # names, in the order of `ROWS`
+    "The rows that any task of a report has."
+    return [row for row in ROWS if any(row in rows for rows in report['tasks'].values())]
 
 def _markdown(titles, lines):
     "A Markdown table."
@@ -228,8 +240,8 @@ def table(report: dict) -> str:
     for task, rows in report['tasks'].items():
         paper = ', '.join(f'{p:.2f} / {s:.2f}' for p, s in PAPER[task]) if task in PAPER else ''
         n = f"{rows['n']} of {rows['photographs']}" if 'photographs' in rows else str(rows['n'])
-        lines.append([task, *(_cell(rows[r]) if r in rows else '' for r in ROWS), n, paper])
-    return _markdown(['task', *ROWS.values(), 'crops of photographs', 'paper: degraded, MAE-r, LM4LV'], lines)
+        lines.append([task, *(_cell(rows[r]) if r in rows else '' for r in rows_of(report)), n, paper])
+    return _markdown(['task', *(ROWS[r] for r in rows_of(report)), 'crops of photographs', 'paper: degraded, MAE-r, LM4LV'], lines)
 
 def _gain(rows, row):
     "LM4LV minus a row, with its interval; nothing where a task has no such row."
@@ -303,8 +315,8 @@ def plot_by_strength(
 ):
     "For each task PSNR by the strength of the damage: the input, the classical method, MAE-r, LM4LV and the ceiling."
     figure, axes = _panels(len(report['tasks']))
-    styles = dict(degraded=('--', 'input'), classical=('s-', 'classical'), mae_r=('^-', 'MAE-r'),
-                  lm4lv=('o-', 'LM4LV'))
+    styles = dict(degraded=('--', 'input'), classical=('s-', 'classical'), specialist=('v-', 'FFDNet'),
+                  mae_r=('^-', 'MAE-r'), lm4lv=('o-', 'LM4LV'))
     for axis, (task, curve) in zip(axes, report['tasks'].items()):
         _, _, label, unit = LEVELS[task]
         strength = [point['value'] * unit for point in curve]
