@@ -39,7 +39,7 @@ $(VENV)/.lab: $(VENV)/.run
 	touch $@
 
 lab: $(VENV)/.lab
-	$(BIN)/jupyter lab nbs --LabApp.default_url=/lab/tree/index.ipynb
+	$(BIN)/jupyter lab nbs --config=docs/lab.py --LabApp.default_url=/lab/tree/index.ipynb
 
 bench: $(VENV)/.run
 	$(BIN)/lm4lv bench --json bench.json
