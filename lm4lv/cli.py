@@ -410,18 +410,19 @@ def evaluate(
 
 @app.command()
 def evaluate_mae(
-    images: str = IMAGES, vision: str = typer.Option('default', help='A MAE: a folder or a hub name.'),
+    images: str = IMAGES, vision: str = typer.Option('default', help="A MAE's folder or hub name, or another vision module, such as vq:default."),
     count: int = COUNT, crops: int = CROPS,
     seed: int = 0, json_file: Optional[Path] = JSON,
 ):
-    """How well a MAE reconstructs whole photographs (Table 1).
+    """How well a MAE, or another vision module, reconstructs whole photographs (Table 1).
 
     Fréchet distance, precision and recall need some hundred crops: --count 480 --crops 80.
     Example: lm4lv evaluate-mae --images photos --json mae.json
     """
     from lm4lv.evaluation.restoration import half_width
+    from lm4lv.vision.loading import load_vision
     from lm4lv.vision.mae_training import evaluate_mae
-    report = evaluate_mae(vision, images, count, crops, seed)
+    report = evaluate_mae(load_vision(vision), images, count, crops, seed)
     _print(f"PSNR {report['psnr']:.2f} ± {half_width(report['psnr_ci'])} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs", json_file)
     measures = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
              if report[key] is not None]

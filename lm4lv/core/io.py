@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'PACKAGE', 'WEIGHTS', 'replacing', 'write_json', 'write_tensors', 'write_training_record', 'runs_of',
-           'trained', 'checkpoints', 'remove_unfinished', 'save_checkpoint', 'load_checkpoint', 'check_settings',
-           'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder', 'FetchError', 'fetch_package']
+           'trained', 'full', 'checkpoints', 'remove_unfinished', 'save_checkpoint', 'load_checkpoint',
+           'check_settings', 'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder', 'FetchError',
+           'fetch_package']
 
 # %% ../../nbs/0_core/00a_io.ipynb #a2a03f23
 import dataclasses, hashlib, json, math, os, shutil, subprocess, sys, tarfile, tempfile, zipfile
@@ -77,6 +78,10 @@ def trained(module: nn.Module) -> dict: # name -> parameter
     "The parameters that require gradients, by name."
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    "A tensor that lies in shares on several processes (FSDP2), as a whole; all of them have to ask. Any other as it is."
+    return tensor.full_tensor() if hasattr(tensor, 'full_tensor') else tensor
+
 def checkpoints(out: str | Path) -> list[Path]:
     "Complete checkpoints in a folder, oldest first."
     return sorted(Path(out).glob('step-*'))
@@ -85,7 +90,7 @@ def _state(module, optimizer):
     "Tensors of a checkpoint: weights, and the optimiser's running means for each that has had a gradient."
     tensors = {}
     for name, p in trained(module).items():
-        for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): tensors[f'{kind}.{name}'] = value
+        for kind, value in dict(weight=p, **optimizer.state.get(p, {})).items(): tensors[f'{kind}.{name}'] = full(value.detach())
     return tensors
 
 def remove_unfinished(out: str | Path) -> None:
@@ -99,16 +104,19 @@ def save_checkpoint(
     sums: dict | None = None, # values since the log's last entry
     scaler=None, # the loss's, of training in float16
     settings: dict | None = None, # what else the run depends on
+    write: bool = True, # only to gather what lies in shares, where another process writes
 ) -> Path:
     "Write one checkpoint whole or not at all, and remove the oldest ones; `OSError` where it cannot be written."
     final, unfinished = Path(out)/f'step-{step:08d}', Path(out)/f'.part-{os.getpid()}'
     if final.exists(): return final
+    tensors = _state(module, optimizer)
+    if not write: return final
     state = dict(step=step, log=log, sums=sums or {}, config=dataclasses.asdict(config), settings=settings or {},
                  scaler=scaler and scaler.state_dict())
     try:
         remove_unfinished(out)
         unfinished.mkdir(parents=True)
-        write_tensors(unfinished/'state.safetensors', _state(module, optimizer))
+        write_tensors(unfinished/'state.safetensors', tensors)
         write_json(unfinished/'state.json', state)
         os.replace(unfinished, final)
     except OSError as error:
@@ -174,10 +182,12 @@ def save_snapshot(
     out: str | Path, module: nn.Module, # the snapshot goes to `out`/snapshots
     samples: int, # seen so far; names the file
     names: tuple = ('',), # beginnings of the names of the trained weights that are kept
+    write: bool = True, # as in `save_checkpoint`
 ) -> Path:
     "Write a snapshot of trained weights in float16, whole or not at all; `OSError` where it cannot be written."
     final = Path(out)/'snapshots'/f'samples-{samples:08d}.safetensors'
-    weights = {k: p for k, p in trained(module).items() if k.startswith(names)}
+    weights = {k: full(p.detach()) for k, p in trained(module).items() if k.startswith(names)}
+    if not write: return final
     try: write_tensors(final, weights, torch.float16)
     except OSError as error:
         raise OSError(f'{final}: the snapshot could not be written ({error}); '
@@ -218,7 +228,7 @@ def fingerprint(
     for name, p in module.named_parameters():
         if 'lora_' in name: continue
         name = name.replace('.base_layer.', '.')
-        p = p.detach().cpu().to(dtype or p.dtype).contiguous()
+        p = full(p.detach()).cpu().to(dtype or p.dtype).contiguous()
         digest.update(f'{name} {tuple(p.shape)} {p.dtype}'.encode())
         digest.update(p.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

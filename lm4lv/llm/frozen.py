@@ -81,6 +81,10 @@ class FrozenLLM(nn.Module):
         "Whether our own layers run this model."
         return self.layers is not None and self.layers.fits(self.layers.base)
     @property
+    def sharded(self) -> bool:
+        "Whether each process holds a share of the weights (FSDP2)."
+        return any(hasattr(module, 'unshard') for module in self.model.modules())
+    @property
     def dtype(self): return self.model.get_input_embeddings().weight.dtype
     @property
     def device(self): return self.model.get_input_embeddings().weight.device

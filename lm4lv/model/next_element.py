@@ -6,7 +6,7 @@
 __all__ = ['Loss', 'add_answer_noise', 'LM4LV', 'tiny_model']
 
 # %% ../../nbs/4_model/08_next_element.ipynb #8870284c
-from dataclasses import dataclass
+from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,8 +20,7 @@ from .conversations import Batch, ConversationError, Segment, compile_item, make
 from .storing import Stored
 
 # %% ../../nbs/4_model/08_next_element.ipynb #81673a69
-@dataclass
-class Loss:
+class Loss(NamedTuple):
     "The sum that is trained, and its parts."
     total: torch.Tensor
     text: torch.Tensor # mean cross-entropy of supervised words, in nats
@@ -60,6 +59,7 @@ class LM4LV(Stored, nn.Module):
         self.adapters, self.adapter_name = make_adapters(adapter, vision.feature_dim, llm.hidden_size, scale), adapter
         self.tasks = TaskTokens(tasks, llm.hidden_size, task_length, scale)
         self.template, self.vision_name, self._prefixes = template, vision_name, {}
+        self.every_weight = False # give task tokens that a batch does not use a gradient of zeros: FSDP2 and DeepSpeed expect one
 
     def compile(self, items: list, generate: bool = False, left: bool = False) -> Batch:
         "Conversations as a batch for this model."
@@ -113,7 +113,7 @@ class LM4LV(Stored, nn.Module):
         text: bool = True, # whether text is wanted too; without it, no layer above `visual_layer` is run
     ) -> tuple: # (n, H) that predict visual tokens, and (m, H) that predict text
         "The language model's output vectors at the positions that predict something."
-        T, P, H = batch.ids.shape[1], batch.prefix, self.llm.hidden_size
+        T, P, H = batch.ids.shape[1], 0 if self.llm.sharded else batch.prefix, self.llm.hidden_size # one pass gathers each layer once
         visual, written, wanted = batch.visual_columns, batch.text_columns if text else batch.text_columns[:0], {}
         if len(visual): wanted[self.visual_layer] = visual
         if len(written): wanted[self.llm.num_layers] = batch.columns if self.llm.num_layers in wanted else written
@@ -147,7 +147,8 @@ class LM4LV(Stored, nn.Module):
         visual = (self.adapters.error(out, features.detach().flatten(0, 1)[batch.visual_to], previous) if len(out)
                   else self.adapters.to_vision(out, previous).sum())
         pixel = self.pixel_error(self.adapters.to_vision(out, previous), images, batch) if pixel_weight and len(out) else visual.new_zeros(())
-        return Loss(text_weight * text + visual + pixel_weight * pixel, text, visual, pixel)
+        unused = 0 * sum(p.sum() for p in self.tasks.parameters()) if self.every_weight else 0
+        return Loss(text_weight * text + visual + pixel_weight * pixel + unused, text, visual, pixel)
 
     def previous_features(self, batch, features): # (P, N, D) -> (n, D)
         "For each supervised visual token that of the same position in its conversation's previous picture, or zeros."

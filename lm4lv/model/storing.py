@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from torch import nn
-from ..core.io import WEIGHTS, fingerprint, write_json, write_tensors
+from ..core.io import WEIGHTS, fingerprint, full, write_json, write_tensors
 from ..vision.loading import load_vision
 from ..vision.mae import VisionModule
 from ..llm.frozen import FrozenLLM, load_llm
@@ -210,7 +210,7 @@ class Stored(ModelHubMixin, library_name='lm4lv', license='apache-2.0', pipeline
 
     def trained_state(self) -> dict:
         "Tensors of the adapters, the task tokens and, if there is one, of LoRA."
-        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k.startswith(('adapters.', 'tasks.')) or 'lora_' in k}
+        return {k: full(v.detach()).cpu().contiguous() for k, v in self.state_dict().items() if k.startswith(('adapters.', 'tasks.')) or 'lora_' in k}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32, *, config=None, model_card_kwargs: dict | None = None):
         "Write only what was trained, with a config that names the base models; `push_to_hub`, which gives the last two, wants a card too."

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from ..core.io import trained, write_training_record
-from ..core.loop import FitConfig, check_config, fit, plot_log
+from ..core.loop import FitConfig, check_config, check_range, fit, plot_log
 from ..images.degradations import Pairs, get_task, make_pairs
 from ..images.photos import CROP_SCALE, IndexedPhotos, Photos, to_image
 from ..vision.loading import load_vision
@@ -58,10 +58,9 @@ class TrainConfig:
 def check_training(config: TrainConfig) -> None:
     "Raise `ValueError` for settings that cannot be trained with, before anything is loaded."
     check_config(config.fit)
-    for key in ('task_length', 'refit', 'warm_start', 'text_weight', 'pixel_weight', 'input_noise'):
-        if not getattr(config, key) >= 0: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 0')
-    for key in ('lora_rank', 'text_every'):
-        if getattr(config, key) < 1: raise ValueError(f'setting {key}={getattr(config, key)}: expected at least 1')
+    for key in ('refit', 'warm_start', 'text_weight', 'pixel_weight', 'input_noise'): check_range(key, getattr(config, key), 0, 10 ** 6)
+    check_range('task_length', config.task_length, 0, 10_000)
+    for key in ('lora_rank', 'text_every'): check_range(key, getattr(config, key), 1)
     if not config.tasks: raise ValueError('tasks: expected at least one')
     for task in config.tasks: get_task(task)
     if len(set(config.tasks)) < len(config.tasks): raise ValueError(f"setting tasks={','.join(config.tasks)}: each task once")
@@ -272,6 +271,7 @@ def train(
     if config.warm_start and not config.init and not config.items:
         warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
+    model.every_weight = any(os.environ.get(f'ACCELERATE_USE_{name}') for name in ('FSDP', 'DEEPSPEED'))
     if progress: print(describe(model))
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ('fit', 'missing', 'refit')}
     log = fit(model, data, NextElementLoss(config.input_noise, config.pixel_weight, config.text_weight, config.text_every), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
@@ -282,13 +282,17 @@ def train(
         warm_start(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])))
     if llm and llm.fingerprint() != fingerprint: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
-    if save and int(os.environ.get('RANK', 0)) == 0: save_trained(model, save, config, log)
+    if save: save_trained(model, save, config, log)
     return model, log
 
 def save_trained(model, folder, config, log):
     "Write what was trained, with a record of how; a vision module that was trained lies in the same folder."
+    first = int(os.environ.get('RANK', 0)) == 0 # of several processes; the others help to gather what lies in shares
     if {'encoder', 'decoder'} & set(config.trainable):
-        model.vision.save_pretrained(Path(folder)/'vision')
+        if first: model.vision.save_pretrained(Path(folder)/'vision')
         model.vision_name = 'vision'
+    if not first:
+        if getattr(getattr(model, 'llm', None), 'sharded', False): model.trained_state(), model.config() # in the order of saving
+        return
     model.save_pretrained(folder)
     write_training_record(folder, config, log)
