@@ -411,8 +411,9 @@ def evaluate(
 @app.command()
 def evaluate_mae(
     images: str = IMAGES, vision: str = typer.Option('default', help="A MAE's folder or hub name, or another vision module, such as vq:default."),
-    count: int = COUNT, crops: int = CROPS,
-    seed: int = 0, json_file: Optional[Path] = JSON,
+    count: int = COUNT, crops: int = CROPS, seed: int = 0,
+    perceptual: bool = typer.Option(True, help='Also the Fréchet distance, precision and recall of chapter 3b, which take longer.'),
+    json_file: Optional[Path] = JSON,
 ):
     """How well a MAE, or another vision module, reconstructs whole photographs (Table 1).
 
@@ -422,10 +423,10 @@ def evaluate_mae(
     from lm4lv.evaluation.restoration import half_width
     from lm4lv.vision.loading import load_vision
     from lm4lv.vision.mae_training import evaluate_mae
-    report = evaluate_mae(load_vision(vision), images, count, crops, seed)
+    report = evaluate_mae(load_vision(vision), images, count, crops, seed, perceptual)
     _print(f"PSNR {report['psnr']:.2f} ± {half_width(report['psnr_ci'])} dB, SSIM {report['ssim']:.3f} on {report['n']} crops of {report['photographs']} photographs", json_file)
     measures = [f"{key.replace('_', ' ')} {report[key]:.3f}" for key in ('lite_distance', 'lite_frechet', 'lite_precision', 'lite_recall', 'lpips', 'rfid')
-             if report[key] is not None]
+             if report.get(key) is not None]
     if measures: _print(', '.join(measures), json_file)
     for key, reason in report['unavailable'].items(): _say(f'no {key}: {reason}')
     _write(json_file, report)
@@ -482,12 +483,13 @@ def answer(
     with _Steps('answer', len(ItemFile(source)) if questions else 1) as steps:
         def on_answer(record):
             steps.update()
-            if isinstance(record, tuple): steps.warn(record[1])
+            if isinstance(record, tuple) and questions: steps.warn(record[1])
         outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix, on_answer, max_words=max_words,
                                max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)
     if not questions:
         for record in outcome.records: typer.echo('\n'.join([record['conversations'][-1]['value'], *record['image'][1:]]))
-    _ends(len(outcome.records), len(outcome.failed), next(iter(outcome.failed.values()), ''), 'conversations')
+    reason = 'none of the conversations could be answered' if questions else next(iter(outcome.failed.values()), '')
+    _ends(len(outcome.records), len(outcome.failed), reason, 'conversations')
     if questions: typer.echo(out/'answers.json')
 
 @app.command()
