@@ -197,6 +197,41 @@ def numbers_of_mlp(width, inside): return 2 * width * inside + inside + width
 def nearest_code(latents, codes): return (codes.square().sum(1) - 2 * latents @ codes.T).argmin(1)
 ''', [('def nearest_code(latents, codes): return (latents @ codes.T).argmax(1)', 'a long code wins'),
       ('def nearest_code(latents, codes): return (latents[:, None] - codes).abs().amax(-1).argmin(1)', 'Euclidean')]),
+    '04d_v2l_tokenizer': ('''
+def perplexity(ids):
+    share = torch.bincount(ids).double() / len(ids)
+    share = share[share > 0]
+    return (-(share * share.log()).sum()).exp()
+''', [('def perplexity(ids): share = torch.bincount(ids) / len(ids); return (-(share * share.log()).sum()).exp()', '0 log 0'),
+      ('def perplexity(ids): return len(ids.unique())', 'entropy in nats')]),
+    '13g_in_context': ('''
+def majority(outputs):
+    from collections import Counter
+    return torch.tensor([[Counter(place).most_common(1)[0][0] for place in zip(*rows)] for rows in outputs.tolist()])
+''', [('def majority(outputs): return outputs.mode(1).values', 'takes the smallest number'),
+      ('def majority(outputs): return outputs[:, 0]', 'most frequent word of each place'),
+      ('def majority(outputs): return outputs.flatten(1).mode(1).values', '(B, m)')]),
+    '06a_other_adapters': ('''
+class HiddenLayerAdapters(Adapters):
+    def __init__(self, feature_dim, hidden_size, scale=0.1):
+        super().__init__(feature_dim, hidden_size, scale)
+        self.adapter = nn.Sequential(nn.Linear(feature_dim, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+''', [('HiddenLayerAdapters = Adapters', 'still affine'),
+      ('class HiddenLayerAdapters(Adapters):\n    def __init__(self, d, h, scale=0.1):\n        super().__init__(d, h, scale)\n'
+       '        self.adapter = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, h))\n        self.deadapter = nn.Sequential(nn.Linear(h, d))',
+       'stay an affine map')]),
+    '08a_storing': ('''
+def different(a, b): return [part for part in ('llm', 'vision') if a[f'{part}_fingerprint'] != b[f'{part}_fingerprint']]
+''', [("def different(a, b): return [part for part in ('llm', 'vision') if a[part] != b[part]]", 'compare fingerprints'),
+      ("def different(a, b): return ['llm'] * (a['llm_fingerprint'] != b['llm_fingerprint'])", 'went unnoticed')]),
+    '11c_scoring': ('''
+def pooled_psnr(errors): return -10 * errors.mean().log10()
+''', [('def pooled_psnr(errors): return (-10 * errors.log10()).mean()', 'average the errors first'),
+      ('def pooled_psnr(errors): return -20 * errors.mean().log10()', 'expected 22.97')]),
+    '15g_answers': ('''
+def drawn_share(records): return sum('<image>' in r['conversations'][-1]['value'] for r in records) / len(records)
+''', [('def drawn_share(records): return sum("<image>" in str(r) for r in records) / len(records)', 'look at the last turn'),
+      ('def drawn_share(records): return sum(r["conversations"][-1]["value"] == "<image>" for r in records) / len(records)', 'two of four')]),
     '14_verdicts': ('''
 def verdict(mean, half, samples, seeds):
     from lm4lv.ablations.verdicts import MINIMUM
