@@ -73,6 +73,12 @@ def test_starting_brings_words_nearer_to_latents():
     assert distance <= errors[-1] * 1.01 # the projection is what the last round left
     with torch.no_grad(): assert (network.decode(z) - x).abs().mean() < .2 # principal components come back
 
+def test_fewer_words_than_numbers_in_an_embedding():
+    words, x = some_words(10), torch.rand(4, 3, 16, 16) * 2 - 1
+    network = V2LNetwork(10, 12, 4, (6, 8))
+    errors = start_linear(network, x, words.embeddings, 4)
+    assert errors[-1] < errors[0] and network.finish(words.embeddings).codes.isfinite().all()
+
 def test_it_is_a_vision_module_and_comes_back_from_its_folder(tmp_path):
     vision = small_vision()
     assert isinstance(vision, VisionModule)

@@ -7,7 +7,7 @@ __all__ = ['SPACE', 'PRESETS', 'Words', 'candidates', 'continuation', 'whole_wor
            'look_up', 'start_linear', 'V2LVision', 'V2LConfig', 'V2LObjective', 'BothScales', 'train_v2l',
            'codebook_use', 'evaluate_words', 'dry_run']
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #8a6c3e36
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #7906c0ff
 import math, re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .mae import VisionBase
 from .mae_training import measure_features
 from .vq_beit import ResidualBlock, load_half, read_vision_config, write_vision_config
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #662af639
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #1543998f
 @dataclass
 class Words:
     "Some words of a language model's vocabulary, each one token, with the model's own embeddings of them."
@@ -89,7 +89,7 @@ def whole_words(
     texts, ids = map(list, zip(*kept))
     return Words(texts, ids, llm.name, llm.embed(torch.tensor(ids)).float().clone())
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #bc86b1af
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #a47c423c
 class GlobalAttention(nn.Module):
     "Cross-attention of positions to the global features of a picture, added to the positions."
     def __init__(self, width: int, global_width: int):
@@ -164,7 +164,7 @@ def look_up(ids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor: # (B, h, w)
     "The codes at these positions of the codebook."
     return F.embedding(ids, codes).permute(0, 3, 1, 2)
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #4a04b4fd
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #c402b166
 @torch.no_grad()
 def start_linear(
     network: V2LNetwork,
@@ -191,14 +191,14 @@ def start_linear(
         ids = torch.cat([nearest(part.T[None, :, None], codes).flatten() for part in latents.split(4096)])
         errors.append((codes[ids] - latents).pow(2).mean().item())
         chosen = whitened[ids]
-        ridge = len(latents) * .1 * torch.eye(len(mean))
+        ridge = len(latents) * .1 * torch.eye(whitened.shape[1])
         weight = weight + torch.linalg.solve(chosen.T @ chosen + ridge, chosen.T @ (latents - codes[ids])).T
     joint = weight @ (directions / spread[:, None]) * len(embeddings) ** .5
     network.project.weight.copy_(joint)
     network.project.bias.copy_(-joint @ mean)
     return errors
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #a817e38a
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #5310f66c
 class V2LVision(VisionBase):
     "A tokenizer into words as a vision module: its visual tokens are latents, rounded to words before decoding."
     def __init__(self,
@@ -257,7 +257,7 @@ class V2LVision(VisionBase):
         words = Words(config['words'].split(), config['ids'], config.get('llm', ''))
         return cls(network, words, config['image_size'], config.get('scaling')).eval().requires_grad_(False)
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #75906f35
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #278b5248
 @dataclass
 class V2LConfig:
     "What a tokenizer is trained with, beside its length and rate."
@@ -323,7 +323,7 @@ def train_v2l(
     vision = V2LVision(network, words, size).eval().requires_grad_(False)
     return measure_features(vision, first), log
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #2e7c112b
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #f04c98ac
 def codebook_use(
     ids: torch.Tensor, # positions in the codebook, of any shape
     codes: int, # K
@@ -341,10 +341,11 @@ def evaluate_words(
     scale: tuple = CROP_SCALE, # shares of the photograph's area
 ) -> dict: # name -> psnr, ssim, lpips (None where its weights are not at hand), each with its 95% half-width
     "Reconstruction of the same crops by several vision modules."
-    report = {}
+    report, options = {}, dict(crops=crops, seed=seed, scale=scale, random=True)
+    sizes = {vision.image_size for vision in visions.values()}
+    taken = {size: Photos(images, size=size, **options).spread_groups(count) for size in sizes}
     for name, vision in visions.items():
-        photos = Photos(images, size=vision.image_size, crops=crops, seed=seed, scale=scale, random=True)
-        pictures, groups = photos.spread_groups(count)
+        pictures, groups = taken[vision.image_size]
         drawn = torch.cat([vision(part).clamp(0, 1) for part in pictures.split(64)])
         row = dict(score(drawn, pictures, groups=groups), lpips=None, n=len(pictures))
         row['photographs'] = len(groups.unique())
@@ -353,7 +354,7 @@ def evaluate_words(
         report[name] = row
     return report
 
-# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #5e07170c
+# %% ../../nbs/2_vision/04d_v2l_tokenizer.ipynb #7f735e81
 PRESETS = {
     'default': dict(image_size=32, codes=4096, embedding=576, width=8, channels=(32, 64), blocks=1,
                     global_width=0, global_codes=0),
