@@ -273,3 +273,20 @@ def test_a_report_keeps_its_old_keys_and_gains_the_perceptual_ones():
     assert {'psnr', 'psnr_ci', 'ssim', 'ssim_ci', 'n', 'images', 'crops', 'size', 'seed', 'skipped'} <= report.keys()
     assert report['lite_distance'] > 0 and 'lite_frechet' in report['unavailable']
     json.dumps(report)
+
+# an oracle: the forward pass of transformers itself
+
+@pytest.mark.parametrize('hidden', [0, 4, 12])
+def test_the_shipped_mae_computes_what_transformers_does(hidden):
+    "Patches in the order that its noise asks for, `hidden` of 16 not shown: the same pictures, with our scaling of features taken back."
+    mae = MAE.from_pretrained('default')
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(3, 16, generator=torch.Generator().manual_seed(1)) # it hides where this is largest
+    mae.model.config.mask_ratio = hidden / 16
+    with torch.no_grad():
+        theirs = mae.model((images - mae.pixel_mean) / mae.pixel_std, noise=noise)
+        drawn, mask = mae.masked(images, hidden / 16, torch.Generator().manual_seed(1))
+        expected = mae.model.unpatchify(theirs.logits) * mae.pixel_std + mae.pixel_mean
+    assert torch.equal(mask, theirs.mask) and mask.sum(1).eq(hidden).all()
+    torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-4)
+    if not hidden: torch.testing.assert_close(mae(images), expected, atol=1e-5, rtol=1e-4)
