@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from ..core.io import write_training_record
 from ..core.loop import FitConfig, fit
-from ..images.metrics import decibels, lpips_network, score
+from ..images.metrics import MetricUnavailable, decibels, lpips, lpips_network, mean_interval, score
 from ..images.perceptual import lite_distance, lite_network, perceptual_report
 from ..images.photos import IndexedPhotos, Photos
 from .mae import MAE, VisionBase, new_mae
@@ -182,21 +182,27 @@ def train_mae(
     return mae, log
 
 # %% ../../nbs/2_vision/04a_mae_training.ipynb #c7465866
+def _lpips_report(drawn, pictures, groups):
+    "LPIPS and the half-width of its interval, or why there is none."
+    try: mean, half_width = mean_interval(lpips(drawn, pictures, fetch=False), groups)
+    except MetricUnavailable as error: return dict(lpips=None, unavailable=dict(lpips=str(error)))
+    return dict(lpips=mean, lpips_ci=half_width, unavailable={})
+
 @torch.no_grad()
 def evaluate_mae(
-    vision: str | Path | MAE = 'default', # a MAE: 'default', a folder, a hub name, or the module itself
+    vision: str | Path | nn.Module = 'default', # a MAE: 'default', a folder or a hub name; or any `VisionModule` itself
     images: str = 'builtin', # source of photographs; of 'builtin' the test half
     count: int | None = 96, # crops, at most
     crops: int = 16, # crops from each photograph, the first one centred
     seed: int = 0,
-    perceptual: bool = True, # also the measures of chapter 3b
-) -> dict: # psnr, ssim and the perceptual measures, 95% half-widths, n and how it was measured
+    perceptual: bool = True, # also the measures of chapter 3b, which take longer
+) -> dict: # psnr, ssim, lpips and perhaps the measures of chapter 3b, 95% half-widths, n and how it was measured
     "Reconstruction of whole photographs (Table 1)."
-    mae = vision if isinstance(vision, MAE) else MAE.from_pretrained(vision)
+    mae = vision if isinstance(vision, nn.Module) else MAE.from_pretrained(vision)
     photos = Photos(images, split='test', size=mae.image_size, crops=crops, seed=seed)
     pictures, groups = photos.spread_groups(count)
     drawn = torch.cat([mae(batch).clamp(0, 1) for batch in pictures.split(64)])
     report = dict(score(drawn, pictures, groups=groups), n=len(pictures), photographs=len(groups.unique()),
                   interval='95%, over photographs', images=str(images), crops=crops, size=mae.image_size, seed=seed,
                   skipped=photos.bad)
-    return report | perceptual_report(drawn, pictures, groups) if perceptual else report
+    return report | (perceptual_report if perceptual else _lpips_report)(drawn, pictures, groups)
