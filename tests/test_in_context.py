@@ -112,7 +112,8 @@ def test_controls_against_plain_versions():
     rng = torch.Generator().manual_seed(3)
     inputs, outputs = torch.randint(0, 6, (5, 10, 8), generator=rng), torch.randint(0, 6, (5, 10, 2), generator=rng)
     query = torch.randint(0, 6, (5, 8), generator=rng)
-    voted, copied, counted = (method(inputs, outputs, query) for method in CONTROLS.values())
+    voted, copied, counted, last = (method(inputs, outputs, query) for method in CONTROLS.values())
+    assert torch.equal(last, query[:, 6:])
     for b in range(5):
         assert voted[b].tolist() == [slow_vote(outputs[b, :, k].tolist()) for k in range(2)]
         same = [(inputs[b, e] == query[b]).sum().item() for e in range(10)]
