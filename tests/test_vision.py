@@ -177,6 +177,30 @@ def test_the_shipped_mae_reconstructs_test_photographs_with_32_db():
     assert report['psnr_ci'] > 0 and report['interval'] == '95%, over photographs'
     json.dumps(report)
 
+@pytest.mark.parametrize('size, patch', [(16, 8), (32, 8)])
+def test_lpips_is_reported_without_the_slower_measures(size, patch):
+    torch.manual_seed(0)
+    report = evaluate_mae(new_mae(size, patch, 16, 1, 2, 16, 1).eval(), count=3, crops=1, perceptual=False)
+    assert 'lite_distance' not in report and json.dumps(report)
+    if report['lpips'] is None: assert 'pixels a side' in report['unavailable']['lpips'] or 'fetch' in report['unavailable']['lpips']
+    else: assert size == 32 and report['lpips'] > 0 and report['lpips_ci'] > 0 and report['unavailable'] == {}
+
+def test_another_vision_module_is_measured_as_a_mae_is():
+    class Same(torch.nn.Module):
+        image_size, num_tokens, feature_dim = 32, 1, 3072
+        def encode(self, x): return x.flatten(1)[:, None]
+        def decode(self, z): return z.view(-1, 3, 32, 32)
+        def forward(self, x): return self.decode(self.encode(x))
+    report = evaluate_mae(Same(), count=3, crops=1, perceptual=False)
+    assert report['psnr'] == 100 and report['lpips'] in (0, None)
+
+def test_the_committed_table_1_has_four_rows_with_lpips():
+    from conftest import ROOT
+    rows = {name: json.loads((ROOT/'nbs'/'results'/f'table1-{name}.json').read_text()) for name in ('mae', 'mae-l1', 'mae-star', 'vq')}
+    assert len({(r['images'], r['n'], r['photographs'], r['crops'], r['seed']) for r in rows.values()}) == 1
+    assert all(r['lpips'] > 0 and r['photographs'] == 24 for r in rows.values())
+    assert rows['mae']['psnr'] < rows['mae-star']['psnr'] < rows['mae-l1']['psnr'] and rows['mae']['lpips'] > 10 * rows['mae-l1']['lpips']
+
 # training: parts, losses, checkpoints of others, processes
 
 TINY = dict(image_size=16, patch_size=8, width=16, layers=1, heads=2, decoder_width=16, decoder_layers=1)
