@@ -314,10 +314,10 @@ def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progres
     "The loop itself."
     optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
     run = _Run(module, optimizer, config, accelerator, snapshot_names, on_log, progress, settings)
-    before = trained(module)
+    unprepared = trained(module)
     _prepare_deepspeed(accelerator, config)
     model, optimizer, loader = accelerator.prepare(module, optimizer, run.loader(dataset, collate))
-    _carry_over(run.optimizer, before, trained(module))
+    _carry_over(run.optimizer, unprepared, trained(module))
     for piece, batch in enumerate(loader, run.step * config.accumulate): # a whole step, unless gradients accumulate
         torch.manual_seed((config.seed * 1_000_003 + piece) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):

@@ -120,11 +120,11 @@ def public(value):
 def measured(record: dict, results: dict | None = None) -> dict: # task -> column -> PSNR in dB, and n or photographs
     "What a card's table shows: a report of `lm4lv evaluate`, or else the validation that a training record tells of."
     runs = [record, *reversed(record.get('runs', []))]
-    found = results['tasks'] if results else next((run['validation'] for run in runs if run.get('validation')), {})
-    if 'degraded' in found: found = {record.get('task', 'all tasks'): found} # of one task
+    by_task = results['tasks'] if results else next((run['validation'] for run in runs if run.get('validation')), {})
+    if 'degraded' in by_task: by_task = {record.get('task', 'all tasks'): by_task} # of one task
     psnr = lambda row: row['psnr'] if isinstance(row, dict) else row
     tables = {}
-    for task, rows in found.items():
+    for task, rows in by_task.items():
         tables[task] = {key: psnr(rows[key]) for key in COLUMNS if key in rows}
         if 'psnr' in rows: tables[task]['lm4lv'] = rows['psnr']
         tables[task] |= {key: rows[key] for key in ('n', 'photographs') if key in rows}
