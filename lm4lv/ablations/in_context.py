@@ -7,7 +7,7 @@ __all__ = ['SHARES', 'TASKS', 'CONTROLS', 'PROMPTS', 'CONTROLLED', 'hidden_words
            'vote', 'copy_nearest', 'count_ngrams', 'copy_question', 'Trial', 'language_writer', 'language_writers',
            'each_its_own', 'restore_words', 'measure', 'gathered']
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #b8ed6b0e
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #0f931b27
 import json, time
 from collections import Counter
 from itertools import product
@@ -21,7 +21,7 @@ from ..vision.v2l import V2LVision
 from ..llm.frozen import FrozenLLM, load_llm
 from .language_model import random_llm
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #8bc5f5de
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #1ac1a2f9
 SHARES = [.23 + .03 * i for i in range(10)] # of the words replaced in each of the ten examples
 
 def hidden_words(
@@ -51,7 +51,7 @@ def corrupted(
     other = (ids[:, None] + torch.randint(1, codes, (B, len(SHARES), L), generator=rng)) % codes
     return torch.where(replaced, other, ids[:, None])
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #db0ba98c
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #bfc366a1
 class Prompts:
     "Prompts of the published form, from words of a codebook; `ValueError` for a codebook of another vocabulary."
     def __init__(self, words, llm: FrozenLLM, m: int = 2): # words: a `Words`; m: how many are to be predicted
@@ -96,7 +96,7 @@ def continue_words(
         x = allowed[written[-1]][:, None]
     return torch.stack(written, 1)
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #17a0dcb5
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #cd5a132d
 def vote(
     inputs: torch.Tensor, outputs: torch.Tensor, query: torch.Tensor, # as `Prompts` has them, each row its own
 ) -> torch.Tensor: # (B, m)
@@ -133,7 +133,7 @@ def copy_question(inputs: torch.Tensor, outputs: torch.Tensor, query: torch.Tens
 CONTROLS = {'majority vote': vote, 'nearest example': copy_nearest, '5-gram count': count_ngrams,
             'last words': copy_question}
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #1ee8a2f1
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #ad6e63a7
 PROMPTS = ('published', 'other pictures')
 
 class Trial:
@@ -213,7 +213,7 @@ def restore_words(
         known[:, at:at + trial.m] = method(inputs, outputs, query)
     return known
 
-# %% ../../nbs/7_ablations/13g_in_context.ipynb #87d976a8
+# %% ../../nbs/7_ablations/13g_in_context.ipynb #aeccb99e
 CONTROLLED = ('inpaint',) # the tasks for which the controls that are language models are run
 
 def measure(
@@ -230,7 +230,7 @@ def measure(
                     source=Path(images).name, others=Path(others).name)
     out, result = Path(out), dict(settings=settings, seconds=0., rows={})
     if out.exists(): result = _earlier(out, settings)
-    before = result['seconds']
+    spent = result['seconds']
     shown = Photos(others, split='train', size=vision.image_size, crops=10, scale=CROP_SCALE, seed=1).spread(10)
     crops = -(-pictures // len(photo_paths(images)))
     taken = Photos(images, size=vision.image_size, crops=crops, scale=CROP_SCALE, random=True).spread(pictures)
@@ -243,7 +243,7 @@ def measure(
             if not todo: continue
             _step(row, trials[first], task, prompt, todo, seed * 10_000 + first)
             if methods is CONTROLS: continue
-            result['seconds'] = before + time.monotonic() - begun
+            result['seconds'] = spent + time.monotonic() - begun
             write_json(out, result)
             if time.monotonic() - begun > seconds: return result
     return result

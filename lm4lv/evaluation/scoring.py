@@ -32,8 +32,8 @@ def pair_files(
         if len(same) == 1: pairs.append((str(inner), there[same[0]], file))
         elif same: failed[str(inner)] = f"{file}: {' and '.join(map(str, same))} of {truth} fit its name; rename one"
         else: failed[str(inner)] = f'{file}: {truth} has no picture of this name'
-    found = {file for _, file, _ in pairs}
-    return pairs, failed, [str(inner) for inner, file in there.items() if file not in found]
+    paired = {file for _, file, _ in pairs}
+    return pairs, failed, [str(inner) for inner, file in there.items() if file not in paired]
 
 # %% ../../nbs/6_evaluation/11c_scoring.ipynb #4897ec02
 @dataclass
