@@ -62,7 +62,7 @@ def _opened(picture):
 def restore(
     pictures, # a path, a PIL image, an array (height, width, 3), a tensor (3, height, width) or (B, 3, height, width), or a list
     task: str, # denoise, deblur, derain, depepper, demask, rotate, flip or repeat
-    checkpoint: str | Path = 'default', # 'default' (the shipped weights) or a folder that was trained
+    checkpoint: str | Path = 'native', # 'native' or 'default' (shipped weights), or a folder that was trained
     device: str | torch.device | None = None, # by default a CUDA device if there is one
     overlap: int | None = None, # pixels that neighbouring tiles share; by default a quarter of a tile
     batch_size: int = 32, # tiles at a time
