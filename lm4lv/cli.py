@@ -9,6 +9,7 @@ __all__ = ['TASK_NAMES', 'app', 'IMAGES', 'JSON', 'CHECKPOINT', 'NATIVE', 'DEVIC
 
 # %% ../nbs/8_app/15d_command_line.ipynb #fee5aa95
 import json, os, sys, time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import List, Optional
 import typer
@@ -326,8 +327,9 @@ def _train(config, save, fresh, device, train):
         if time.monotonic() - said['at'] < 30 and entry['step'] < config.fit.steps: return
         said['at'] = time.monotonic()
         _say(f"step {entry['step']:,}, loss {entry['loss']:.4g}, {entry['seconds']:.0f} s")
-    with only_one(config.fit.out, '--save'):
-        if fresh: _remove_checkpoints(config.fit.out)
+    first = int(os.environ.get('RANK', 0)) == 0 # of several processes, which train as one
+    with only_one(config.fit.out, '--save') if first else nullcontext():
+        if fresh and first: _remove_checkpoints(config.fit.out)
         _, log = train(config, save, on_log=None if _on_terminal() else plain, progress=_on_terminal())
     typer.echo(_summary(log, save))
 

@@ -212,14 +212,13 @@ def majority(outputs):
       ('def majority(outputs): return outputs[:, 0]', 'most frequent word of each place'),
       ('def majority(outputs): return outputs.flatten(1).mode(1).values', '(B, m)')]),
     '06a_other_adapters': ('''
-class HiddenLayerAdapters(Adapters):
-    def __init__(self, feature_dim, hidden_size, scale=0.1):
-        super().__init__(feature_dim, hidden_size, scale)
-        self.adapter = nn.Sequential(nn.Linear(feature_dim, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
-''', [('HiddenLayerAdapters = Adapters', 'still affine'),
-      ('class HiddenLayerAdapters(Adapters):\n    def __init__(self, d, h, scale=0.1):\n        super().__init__(d, h, scale)\n'
-       '        self.adapter = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, h))\n        self.deadapter = nn.Sequential(nn.Linear(h, d))',
-       'stay an affine map')]),
+def hidden_layer_adapters(feature_dim, hidden_size):
+    made = Adapters(feature_dim, hidden_size)
+    made.adapter = nn.Sequential(nn.Linear(feature_dim, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
+    return made
+''', [('def hidden_layer_adapters(feature_dim, hidden_size): return Adapters(feature_dim, hidden_size)', 'still affine'),
+      ('def hidden_layer_adapters(d, h):\n    made = Adapters(d, h)\n    made.adapter = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, h))\n'
+       '    made.deadapter = nn.Sequential(nn.Linear(h, d))\n    return made', 'stay an affine map')]),
     '08a_storing': ('''
 def different(a, b): return [part for part in ('llm', 'vision') if a[f'{part}_fingerprint'] != b[f'{part}_fingerprint']]
 ''', [("def different(a, b): return [part for part in ('llm', 'vision') if a[part] != b[part]]", 'compare fingerprints'),
