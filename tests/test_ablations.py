@@ -28,7 +28,7 @@ def config(base):
     def make(steps=3, seed=0, **more):
         settings = dict(dict(tasks=('denoise',), warm_start=8, input_noise=.5, llm_dtype='float32'), **more)
         return TrainConfig(images=str(base/'photos'), llm=str(base/'llm'), vision=str(base/'mae'), **settings,
-                           fit=FitConfig(steps=steps, batch=4, lr=1e-2, warmup=1, seed=seed))
+                           fit=FitConfig(steps=steps, batch=4, lr=1e-3, warmup=1, seed=seed))
     return make
 
 @pytest.fixture
