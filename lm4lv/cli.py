@@ -183,10 +183,11 @@ def demo(
 def _plain(report):
     "A report for the terminal."
     from lm4lv.evaluation.restoration import ROWS, half_width, rows_of
-    lines = [f"{'task':10}" + ''.join(f'{title:>18}' for title in map(ROWS.get, rows_of(report))) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(rows_of(report))]
+    columns = rows_of(report)
+    lines = [f"{'task':10}" + ''.join(f'{ROWS[r]:>18}' for r in columns) + f"{'n':>6}", f"{'':10}" + f"{'PSNR dB / SSIM':>18}" * len(columns)]
     for task, rows in report['tasks'].items():
         cell = lambda row: f"{row['psnr']:>10.2f} / {row['ssim']:.3f}" if row else f"{'':18}"
-        lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in rows_of(report)) + f"{rows['n']:>6}")
+        lines.append(f'{task:10}' + ''.join(cell(rows.get(r)) for r in columns) + f"{rows['n']:>6}")
     for task, rows in report['tasks'].items():
         said = [f"{d['psnr']:+.2f} ± {half_width(d['psnr_ci'])} dB against {ROWS[row]}"
                 for row in ('degraded', 'classical', 'specialist', 'mae_r') if (d := rows['differences'].get(f'lm4lv_minus_{row}'))]
@@ -483,8 +484,8 @@ def answer(
     _loading()
     from lm4lv.app.answering import answer_items, question
     from lm4lv.training.datasets import ItemFile
-    items = source if questions else [question(source.absolute(), sentence, str(source))]
-    with _Steps('answer', len(ItemFile(source)) if questions else 1) as steps:
+    items = ItemFile(source) if questions else [question(source.absolute(), sentence, str(source))]
+    with _Steps('answer', len(items)) as steps:
         def on_answer(record):
             steps.update()
             if isinstance(record, tuple) and questions: steps.warn(record[1])
@@ -511,9 +512,9 @@ def score(
     """
     for path in (truth, output):
         if not path.exists(): raise FileNotFoundError(f'{path}: no such file or folder')
-    from lm4lv.evaluation.scoring import pair_files, score_folders
-    with _Steps('picture', len(pair_files(truth, output)[0])) as steps:
-        scores = score_folders(truth, output, border, None if lpips == 'none' else lpips, steps.update)
+    from lm4lv.evaluation.scoring import score_folders
+    with _Steps('picture') as steps:
+        scores = score_folders(truth, output, border, None if lpips == 'none' else lpips, steps.reset, steps.update)
     for message in scores.failed.values(): _warn(f'skipped: {message}')
     for name in scores.missing: _warn(f'skipped: {truth}/{name}: {output} has no picture of this name')
     if scores.lpips not in ('alex', 'vgg', 'not asked for'): _say(f'no LPIPS: {scores.lpips}')
@@ -582,10 +583,9 @@ def _gflops(side=1024, repeats=5):
 
 def _fetched():
     "What can be fetched for later work without a network, and whether it is here."
-    from lm4lv.core.io import cache_folder
+    from lm4lv.core.io import at_hand
     from lm4lv.llm.frozen import DEFAULT
-    folders = dict(llm=DEFAULT, lpips='lpips', ffdnet='ffdnet')
-    return {name: (cache_folder()/folder/'source.json').exists() for name, folder in folders.items()}
+    return {name: at_hand(folder) for name, folder in dict(llm=DEFAULT, lpips='lpips', ffdnet='ffdnet').items()}
 
 def _speed(side, say):
     "Seconds to restore a square picture, or why that cannot be told."

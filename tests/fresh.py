@@ -1,5 +1,5 @@
 """Calls a function in a new process that has the heavy libraries imported, and nothing else: forked from a server that has only imported them."""
-import importlib, multiprocessing, os, sys, tempfile
+import importlib, multiprocessing, os, socket, sys, tempfile
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
@@ -30,3 +30,11 @@ def call(module, function, argv=(), folder='.', env=None, timeout=600, **options
             process.kill(); process.join()
             raise TimeoutExpired([function, *argv, *options.values()], timeout)
         return CompletedProcess(argv, process.exitcode, *(path.read_text(encoding='utf-8') for path in (said, Path(f'{said}.err'))))
+
+
+def torchrun(processes: int = 2) -> list:
+    "What stands between python and a script's name so that it runs in several processes, on a port that is free."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    return ['-m', 'torch.distributed.run', '--nproc_per_node', str(processes), '--master_port', str(port)]

@@ -1,4 +1,4 @@
-import itertools, json, os, random, signal, socket, subprocess, sys, time
+import itertools, json, os, random, signal, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 import psutil
@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from lm4lv.core.io import checkpoints, load_checkpoint, save_checkpoint, save_snapshot, write_json
 from lm4lv.core.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
+from fresh import torchrun
 from loop_child import Numbers, loss_fn, network, run
 
 CHILD = str(Path(__file__).with_name('loop_child.py'))
@@ -246,11 +247,7 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused():
 def test_a_setting_that_makes_no_sense_is_refused_by_name(change, tmp_path):
     with pytest.raises(ValueError, match=next(iter(change))): run('plain', config(out=str(tmp_path), **change))
 
-def two_processes(child, *arguments):
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    return child(*arguments, launcher=['-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port)])
+def two_processes(child, *arguments): return child(*arguments, launcher=torchrun())
 
 @pytest.fixture(scope='module')
 def alone_and_together(child, tmp_path_factory): # some 15 s: three processes import torch

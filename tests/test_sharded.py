@@ -1,9 +1,10 @@
 "FSDP2 on two real processes: weights in shares train, stop, go on and are saved as in one process."
-import json, os, socket, subprocess, sys
+import json, os, subprocess, sys
 from importlib.util import find_spec
 from pathlib import Path
 import pytest
 import torch
+from fresh import torchrun
 from safetensors.torch import load_file
 
 CHILD = str(Path(__file__).with_name('sharded_child.py'))
@@ -14,10 +15,7 @@ def train(base, folder, *settings, processes=1, **env):
     "What the child said, and the weights that it saved."
     plain = {} if 'ACCELERATE_USE_DEEPSPEED' in env else dict(ACCELERATE_USE_CPU='true')
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS='1', **plain, **env)
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    launcher = ['-m', 'torch.distributed.run', '--nproc_per_node', str(processes), '--master_port', str(port)] if processes > 1 else []
+    launcher = torchrun(processes) if processes > 1 else []
     done = subprocess.run([sys.executable, *launcher, CHILD, base, folder/'out', folder/'saved', *settings], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]

@@ -276,15 +276,13 @@ def test_a_stopped_mae_ends_with_the_same_bits(folder, tmp_path, more):
     assert torch.equal(whole.feature_mean, again.feature_mean)
 
 def test_two_processes_train_the_mae_that_one_trains(tmp_path): # some 20 s: two processes load torch and transformers
-    import os, socket, subprocess, sys
+    import os, subprocess, sys
     from conftest import ROOT
+    from fresh import torchrun
     settings = ['image_size=16', 'width=16', 'layers=1', 'heads=2', 'decoder_width=16', 'decoder_layers=1', 'steps=4', 'batch=4', 'warmup=1',
                 'unmasked=1', 'log_every=1'] # nothing random within a step: the sums are the same, but for rounding
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', str(port), '-m', 'lm4lv.cli',
+    done = subprocess.run([sys.executable, *torchrun(), '-m', 'lm4lv.cli',
                            'train-mae', *settings, '--save', str(tmp_path/'two')], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     one, _ = train_mae(MAEConfig(**TINY, unmasked=1., fit=FitConfig(steps=4, batch=4, warmup=1, lr=1e-3, log_every=1)), progress=False)

@@ -86,8 +86,7 @@ def continue_words(
     if length > most:
         raise ValueError(f'a prompt of {length} tokens, {llm.name} reads {most}: show fewer examples or fewer words')
     if len(examples) == 1 and len(question) > 1:
-        layers = [tuple(x.expand(len(question), -1, -1, -1) for x in pair) for pair in llm.prefix(examples[0])]
-        cache, x = llm.new_cache(layers), question
+        cache, x = llm.new_cache(llm.prefix(examples[0]), len(question)), question
     else: cache, x = llm.new_cache(), torch.cat([examples, question], 1)
     written = []
     for _ in range(m):

@@ -70,21 +70,15 @@ class _Names:
         self.taken.add(name)
         return self.folder/f'{name}.png'
 
-def _questions(items):
-    "(index, open item) of each; what is wrong with an item is kept beside it."
+def _batches(models, items, batch_size, fail):
+    "Groups of (index, open item) for one model, in order."
+    waiting = {}
     for index in range(len(items)):
-        try: yield index, open_item(items[index]), None
-        except ConversationError as error: yield index, None, str(error)
-
-def _batches(models, asked, batch_size, fail):
-    "Groups of (index, item, paths) for one model, in order."
-    waiting, order = {}, []
-    for index, item, error in asked:
         try:
-            if error: raise ConversationError(error)
+            item = open_item(items[index])
             model = choose_model(models, item)
-        except ConversationError as wrong:
-            fail(index, str(wrong))
+        except ConversationError as error:
+            fail(index, str(error))
             continue
         group = waiting.setdefault(id(model), (model, []))[1]
         group.append((index, item))
@@ -93,7 +87,7 @@ def _batches(models, asked, batch_size, fail):
 
 def answer_items(
     models, # LM4LV, or a model for each task as `TaskModels` holds
-    items: str | Path | list, # a JSON file of conversations, or conversations from `question` or `check_item`
+    items: str | Path | ItemFile | list, # a JSON file of conversations, or conversations from `question` or `check_item`
     out: str | Path, # folder for answers.json and, in images/, the pictures
     root: str | Path | None = None, # folder of the pictures; by default that of the file
     batch_size: int = 16, # conversations at a time
@@ -103,14 +97,14 @@ def answer_items(
 ) -> Answered:
     "Answer conversations in words and pictures; nothing is lost if it is stopped between two batches."
     models, out = by_task(models), Path(out)
-    asked = items if isinstance(items, list) else ItemFile(items)
-    root = root or (Path.cwd() if isinstance(items, list) else Path(items).parent)
+    asked = ItemFile(items) if isinstance(items, (str, Path)) else items
+    root = root or (asked.path.parent if isinstance(asked, ItemFile) else Path.cwd())
     outcome, names, records = Answered(), _Names(out/'images'), {}
     def fail(index, reason):
         outcome.failed[index] = reason
         if on_answer: on_answer((index, reason))
     try:
-        for model, group in _batches(models, _questions(asked), batch_size, fail):
+        for model, group in _batches(models, asked, batch_size, fail):
             if gpt_prefix is not None: model.gpt_prefix = gpt_prefix
             for index, record in _answer(model, group, root, names, fail, limits):
                 records[index] = record

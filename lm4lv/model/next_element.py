@@ -97,7 +97,7 @@ class LM4LV(Stored, nn.Module):
     def prefix_cache(self, ids: torch.Tensor, copies: int): # (P,) token ids
         "A cache that holds a constant beginning, run once for a batch; and once for all, where no LoRA changes what it means."
         layers = self.llm.prefix(ids) if self.llm.lora else self.kept_prefix(ids)
-        return self.llm.new_cache([(k.expand(copies, -1, -1, -1), v.expand(copies, -1, -1, -1)) for k, v in layers])
+        return self.llm.new_cache(layers, copies)
 
     @torch.no_grad()
     def kept_prefix(self, ids):

@@ -67,11 +67,11 @@ class LowRankAdapters(Adapters):
         full = Adapters(features.shape[-1], hidden.shape[-1])
         fit_deadapter(full, hidden.cpu(), features.cpu())
         predicted = full.to_vision(hidden.cpu().float())
-        directions = torch.linalg.svd(predicted - predicted.mean(0), full_matrices=False).Vh[:self.rank] # (k, D)
-        mean = predicted.mean(0) - directions.T @ (directions @ predicted.mean(0)) # outside the directions
+        mean = predicted.mean(0)
+        directions = torch.linalg.svd(predicted - mean, full_matrices=False).Vh[:self.rank] # (k, D)
         self.deadapter[0].weight.copy_(directions @ full.deadapter.weight)
         self.deadapter[1].weight.copy_(directions.T)
-        self.deadapter[1].bias.copy_(mean + directions.T @ (directions @ full.deadapter.bias))
+        self.deadapter[1].bias.copy_(mean + directions.T @ (directions @ (full.deadapter.bias - mean)))
 
 # %% ../../nbs/4_model/06a_other_adapters.ipynb #b29ad2b1
 class TiedAdapters(Adapters):

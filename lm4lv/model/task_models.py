@@ -13,7 +13,7 @@ from ..images.degradations import TASKS
 from ..vision.loading import load_vision
 from ..llm.frozen import load_llm
 from .next_element import LM4LV
-from .storing import SHIPPED, CheckpointError, checkpoint_folder, read_config, vision_source
+from .storing import CheckpointError, checkpoint_folder, read_config, vision_source
 
 # %% ../../nbs/4_model/09a_task_models.ipynb #5da8e650
 BANK = 'bank' # the sub-folder whose checkpoint serves every task that no other one does
@@ -22,11 +22,9 @@ def task_folders(
     name: str | Path = 'default', # 'default' or 'native' (the shipped weights), a folder, or 'owner/name' on the hub
 ) -> dict: # task -> folder of the checkpoint that serves it, in the order of `TASKS`
     "The checkpoint of each task in a folder; `CheckpointError` where there is none."
-    if str(name) == 'native': # has no tasks that move pixels; these come from the others
-        return _in_order(task_folders('default') | dict.fromkeys(read_config(SHIPPED['native'])['tasks'], SHIPPED['native']))
     folder = checkpoint_folder(name)
     inner = sorted(path.parent for path in folder.glob('*/lm4lv.json'))
-    bank, folders = folder/BANK, {}
+    bank, folders = folder/BANK, task_folders('default') if str(name) == 'native' else {} # it has no tasks that move pixels
     if bank in inner: folders |= dict.fromkeys(read_config(bank)['tasks'], bank)
     if (folder/'lm4lv.json').exists() or not inner: folders |= dict.fromkeys(read_config(folder)['tasks'], folder)
     for path in inner:

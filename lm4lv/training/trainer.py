@@ -292,7 +292,9 @@ def save_trained(model, folder, config, log):
         if first: model.vision.save_pretrained(Path(folder)/'vision')
         model.vision_name = 'vision'
     if not first:
-        if getattr(getattr(model, 'llm', None), 'sharded', False): model.trained_state(), model.config() # in the order of saving
+        if getattr(getattr(model, 'llm', None), 'sharded', False):
+            model.trained_state() # in the order of saving
+            model.config()
         return
     model.save_pretrained(folder)
     write_training_record(folder, config, log)

@@ -68,7 +68,7 @@ def continuation(
     glued = torch.tensor([i for token, i in llm.tokenizer.get_vocab().items() if re.match('[a-z]', token)])
     layers, shares = llm.prefix(start), []
     for part in torch.tensor(ids).split(128):
-        cache = llm.new_cache([tuple(x.expand(len(part), -1, -1, -1) for x in pair) for pair in layers])
+        cache = llm.new_cache(layers, len(part))
         scores = llm.logits(llm.hidden(llm.embed(part[:, None]), cache=cache)[:, -1])
         shares.append(scores.softmax(-1)[:, glued].sum(-1))
     return torch.cat(shares)
