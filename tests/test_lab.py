@@ -19,6 +19,7 @@ def ran(notebook):
 
 def repository(tmp_path, names):
     git = lambda *words: subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    (tmp_path/'.gitignore').write_bytes((ROOT/'.gitignore').read_bytes())
     for name in names: (tmp_path/f'{name}.ipynb').write_bytes(CHAPTERS[name].read_bytes())
     git('init', '-q'); git('add', '.'); git('commit', '-qm', 'all')
     return git
