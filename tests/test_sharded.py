@@ -51,3 +51,11 @@ def test_two_processes_under_deepspeed_train_as_one_does(base, tmp_path):
     _, together = train(base, tmp_path/'two', *settings, processes=2, **zero2)
     for name in alone: torch.testing.assert_close(together[name], alone[name], atol=1e-5, rtol=1e-4)
     assert losses(tmp_path/'two') == pytest.approx(losses(tmp_path/'one'), rel=1e-4)
+
+def test_accelerates_own_test_passes_on_two_processes():
+    "What `accelerate test` runs: if it fails, a failure of ours may be the machine's."
+    env = dict(os.environ, ACCELERATE_USE_CPU='true', OMP_NUM_THREADS='1')
+    command = [sys.executable, *torchrun(), '-m', 'accelerate.test_utils.scripts.test_script']
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert 'Training yielded the same results on one CPU or distributed setup with no batch split.' in done.stdout

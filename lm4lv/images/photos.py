@@ -60,7 +60,8 @@ def open_photo(
 # %% ../../nbs/1_images/01_photographs.ipynb #1ac420c4
 BUILTIN = { # split -> package -> photographs carried inside it
     'train': {'skimage/data': ['chelsea.png', 'motorcycle_left.png', 'ihc.png', 'retina.jpg']},
-    'test': {'skimage/data': ['astronaut.png', 'coffee.png', 'rocket.jpg', 'hubble_deep_field.jpg'],
+    'test': {'skimage/data': ['astronaut.png', 'coffee.png', 'rocket.jpg'],
+             'matplotlib/mpl-data/sample_data': ['grace_hopper.jpg'],
              'sklearn/datasets/images': ['china.jpg', 'flower.jpg']}}
 
 def _package_file(folder, name):
