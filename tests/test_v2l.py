@@ -1,8 +1,12 @@
 "The tokenizer into words: which tokens are words, whose gradient moves what, what is stored, and bad input."
-import json
+import json, shutil
 import pytest, torch
 from lm4lv.core.loop import FitConfig
 from lm4lv.images.photos import Photos
+from lm4lv.llm.frozen import load_llm
+from lm4lv.model.generation import restore
+from lm4lv.model.next_element import LM4LV
+from lm4lv.training.trainer import TrainConfig, train
 from lm4lv.vision.loading import load_vision
 from lm4lv.vision.mae import VisionModule
 from lm4lv.vision.v2l import (SPACE, V2LConfig, V2LNetwork, V2LObjective, V2LVision, Words, candidates, codebook_use, dry_run,
@@ -135,3 +139,35 @@ def test_the_shipped_codes_are_projected_embeddings(llm):
     vision.words.check(llm.tokenizer.get_vocab(), llm.name)
     codes = vision.network.project(llm.embed(torch.tensor(vision.words.ids)).float())
     assert (codes - vision.network.codes).abs().max() < .02 * vision.network.codes.std()
+
+# in the model
+
+def adapted(base, vision, folder):
+    "LM4LV's adapters behind a tokenizer, after a few steps."
+    config = TrainConfig(images=str(base/'photos'), tasks=('rotate',), llm=str(base/'llm'), vision=vision, warm_start=4, llm_dtype='float32',
+                         fit=FitConfig(steps=3, batch=2, warmup=1, log_every=1))
+    return train(config, folder, progress=False)
+
+def test_adapters_behind_the_shipped_tokenizer_are_trained_saved_and_restore(base, tmp_path):
+    model, log = adapted(base, 'v2l:default', tmp_path/'model')
+    assert len(log) == 3 and all(torch.isfinite(torch.tensor(entry['loss'])) for entry in log)
+    assert json.loads((tmp_path/'model'/'lm4lv.json').read_text())['vision'] == 'v2l:default'
+    again = LM4LV.from_pretrained(tmp_path/'model')
+    assert isinstance(again.vision, V2LVision) and again.vision_name == 'v2l:default'
+    assert all(torch.equal(a, b) for a, b in zip(model.trained_state().values(), again.trained_state().values()))
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pictures = torch.stack(restore(again, images, 'rotate'))
+    assert pictures.shape == images.shape
+    torch.testing.assert_close(pictures, torch.stack(restore(model.eval(), images, 'rotate')))
+    with torch.no_grad(): read = again.vision.read(pictures) # words were drawn, and about the same are read again
+    assert (again.vision.draw(read).clamp(0, 1) - pictures).abs().mean() < .1
+
+def test_a_shared_checkpoint_brings_its_own_tokenizer(base, tmp_path):
+    small_vision().save_pretrained(tmp_path/'words')
+    adapted(base, f'v2l:{tmp_path/"words"}', tmp_path/'model')
+    LM4LV.from_pretrained(tmp_path/'model').save_pretrained(tmp_path/'shared', model_card_kwargs={})
+    shutil.rmtree(tmp_path/'words')
+    config = json.loads((tmp_path/'shared'/'lm4lv.json').read_text())
+    assert config['vision'] == 'v2l:vision' and (tmp_path/'shared'/'vision'/'vision.json').exists()
+    again = LM4LV.from_pretrained(tmp_path/'shared', llm=load_llm(base/'llm')) # the language model is not shared along
+    assert isinstance(again.vision, V2LVision) and again.vision.words.texts == small_vision().words.texts

@@ -1,9 +1,10 @@
 "Vision modules of other kinds, against the libraries that wrote their checkpoints."
-import json, sys
+import json, shutil, sys
 import pytest
 import torch
 from PIL import Image
 from lm4lv.core.loop import FitConfig
+from lm4lv.llm.frozen import load_llm
 from lm4lv.vision.loading import load_vision
 from lm4lv.vision.mae import VisionModule
 from lm4lv.vision.vq_beit import (BEiTVision, SmallVQ, VQVision, new_beit, some_photos, train_beit, train_decoder, train_vq,
@@ -158,6 +159,21 @@ def test_a_checkpoint_names_its_vision_module_and_is_loaded_with_it(kind, reques
     torch.testing.assert_close(back.vision.encode(images), model.vision.encode(images))
     saved(request.getfixturevalue('beit' if kind == 'vq' else 'vq'), tmp_path/'other')
     with pytest.raises(CheckpointError, match='another vision module'): LM4LV.from_pretrained(tmp_path/'model', vision=request.getfixturevalue('beit' if kind == 'vq' else 'vq'))
+
+@pytest.mark.parametrize('kind', ['vq', 'beit'])
+def test_a_shared_checkpoint_brings_a_module_of_its_own(kind, request, tokenizer, images, tmp_path):
+    "Under its kind: a folder of ours is not taken for a MAE's."
+    write_llm('llama', tokenizer, tmp_path/'llm')
+    name = saved(request.getfixturevalue(kind), tmp_path/'module')
+    model = LM4LV(load_llm(tmp_path/'llm'), load_vision(name), ['rotate'], 3, vision_name=name)
+    model.save_pretrained(tmp_path/'shared', model_card_kwargs={})
+    shutil.rmtree(tmp_path/'module')
+    assert json.loads((tmp_path/'shared'/'lm4lv.json').read_text())['vision'] == f'{kind}:vision'
+    for folder in (tmp_path/'shared', tmp_path/'moved'):
+        if folder.name == 'moved': (tmp_path/'shared').rename(folder)
+        back = LM4LV.from_pretrained(folder, llm=model.llm)
+        assert type(back.vision) is type(model.vision)
+        torch.testing.assert_close(back.vision.encode(images), model.vision.encode(images))
 
 def test_an_encoder_that_is_trained_along_is_for_maes_only(vq, tokenizer, photos, tmp_path):
     write_llm('llama', tokenizer, tmp_path/'llm')

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'REPOSITORY', 'PAPER_URL', 'CITATION', 'COLUMNS', 'CheckpointError', 'vision_fingerprint',
-           'checkpoint_folder', 'read_config', 'vision_source', 'public', 'measured', 'card_text', 'Stored']
+           'checkpoint_folder', 'read_config', 'split_vision', 'own_vision', 'vision_source', 'public', 'measured',
+           'card_text', 'Stored']
 
 # %% ../../nbs/4_model/08a_storing.ipynb #af74ae50
 import hashlib, json, re
@@ -14,7 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_do
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 from ..core.io import WEIGHTS, file_hash, fingerprint, full, write_json, write_tensors
-from ..vision.loading import load_vision
+from ..vision.loading import KINDS, load_vision
 from ..vision.mae import VisionModule
 from ..llm.frozen import FrozenLLM, load_llm
 
@@ -71,12 +72,27 @@ def _check_values(config, folder):
         if not good(config.get(key)):
             raise CheckpointError(f'{folder}/lm4lv.json: {key}={str(config.get(key))[:60]}: expected {expected}; save the checkpoint again')
 
+def split_vision(
+    name: str, # as `load_vision` takes it
+) -> tuple: # the kind with its colon, empty for a MAE; folder or name
+    "Kind and source of a vision module."
+    kind, colon, source = name.partition(':')
+    return (kind + colon, source) if colon and kind in KINDS else ('', name)
+
+def own_vision(
+    name: str, # as `load_vision` takes it
+    *places: Path, # folders in which it may lie
+) -> str | None: # as `load_vision` takes it, with the place
+    "A vision module that lies in one of these folders; None for one that is only named."
+    kind, source = split_vision(name)
+    paths = (place/source for place in places)
+    return next((f'{kind}{p}' for p in paths if (p/'config.json').exists() or (p/'vision.json').exists()), None)
+
 def vision_source(
     folder: Path, config: dict, # of a checkpoint
-) -> str | Path: # as `load_vision` takes it
-    "The checkpoint's vision module: one that was trained along lies in its folder, any other is named."
-    own = folder/config['vision']
-    return own if (own/'config.json').exists() else config['vision']
+) -> str: # as `load_vision` takes it
+    "The checkpoint's vision module: one of its own lies in its folder, any other is named."
+    return own_vision(config['vision'], folder) or config['vision']
 
 def _check_base_models(here, saved, folder):
     "The base models are those of the training."
@@ -225,16 +241,15 @@ class Stored(ModelHubMixin, library_name='lm4lv', license='apache-2.0', pipeline
         else: self._describe(Path(folder), **model_card_kwargs)
 
     def _own_vision(self):
-        "The folder of a vision module that only this machine has, or None."
-        places = [self.folder/self.vision_name] if self.folder else []
-        return next((p for p in (*places, Path(self.vision_name)) if (p/'config.json').exists() or (p/'vision.json').exists()), None)
+        "The vision module that only this machine has, or None."
+        return own_vision(self.vision_name, *([self.folder] if self.folder else []), Path())
 
     def _shared_config(self, folder):
         "The config for others: no path of this machine; a vision module of one's own is put into the folder."
         config = dict(self.config(), llm=public(self.llm.name))
         if self._own_vision() is None: return config
         self.vision.save_pretrained(folder/'vision')
-        return dict(config, vision='vision')
+        return dict(config, vision=split_vision(self.vision_name)[0] + 'vision')
 
     def _describe(self, folder, results=None):
         "Put the training record and the model card into a folder."
