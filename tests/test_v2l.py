@@ -4,6 +4,7 @@ import pytest, torch
 from lm4lv.core.loop import FitConfig
 from lm4lv.images.photos import Photos
 from lm4lv.llm.frozen import load_llm
+from lm4lv.model.conversations import check_item
 from lm4lv.model.generation import restore
 from lm4lv.model.next_element import LM4LV
 from lm4lv.training.trainer import TrainConfig, train
@@ -171,3 +172,22 @@ def test_a_shared_checkpoint_brings_its_own_tokenizer(base, tmp_path):
     assert config['vision'] == 'v2l:vision' and (tmp_path/'shared'/'vision'/'vision.json').exists()
     again = LM4LV.from_pretrained(tmp_path/'shared', llm=load_llm(base/'llm')) # the language model is not shared along
     assert isinstance(again.vision, V2LVision) and again.vision.words.texts == small_vision().words.texts
+
+def test_hidden_words_are_learned_by_lora_from_conversations_of_text_alone(base, tmp_path):
+    "30% of a picture's words are hidden, all are to be written: data set, loop and loss as they are."
+    vision, rng, items = load_vision('v2l:default'), torch.Generator().manual_seed(1), []
+    ids = vision.read(torch.rand(4, 3, 32, 32, generator=rng)).flatten(1)
+    for texts in ([vision.words.texts[i] for i in row] for row in ids):
+        hidden = torch.randperm(64, generator=rng)[:round(.3 * 64)].tolist()
+        shown = ' '.join('_' if k in hidden else text for k, text in enumerate(texts))
+        items.append(dict(conversations=[{'from': 'human', 'value': f'Restore: {shown}'}, {'from': 'gpt', 'value': f'Words: {" ".join(texts)}'}]))
+    (tmp_path/'items.json').write_text(json.dumps(items))
+    config = TrainConfig(items=str(tmp_path/'items.json'), llm=str(base/'llm'), vision='v2l:default', trainable=('lora',), lora_rank=4,
+                         llm_dtype='float32', fit=FitConfig(steps=10, batch=4, lr=1e-2, warmup=1, log_every=1))
+    model, log = train(config, tmp_path/'model', progress=False)
+    assert log[-1]['text'] < log[0]['text'] and all(entry['visual'] == 0 for entry in log)
+    asked, codebook = model.compile([check_item(items[0])]).text_to.tolist(), set(vision.words.ids)
+    assert [token for token in asked if token in codebook] == [vision.words.ids[i] for i in ids[0]] # each word one supervised token
+    again = LM4LV.from_pretrained(tmp_path/'model')
+    assert all(torch.equal(a, b) for a, b in zip(model.trained_state().values(), again.trained_state().values()))
+    assert sum('lora_B' in name and value.abs().sum() > 0 for name, value in again.trained_state().items()) > 0
