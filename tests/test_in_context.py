@@ -154,9 +154,21 @@ def test_a_measurement_goes_on_where_it_was_stopped(tmp_path, vision, little):
     whole = measure(tmp_path/'a.json', **options)
     assert whole == json.loads((tmp_path/'a.json').read_text())
     assert len(whole['rows']) == 2 * len(TASKS) * len(PROMPTS)
-    assert whole['rows']['0/0/inpaint/published'] == first['rows']['0/0/inpaint/published']
-    values, pictures = gathered(whole, 'inpaint', 'published', 'majority vote')
-    assert values.tolist() == [1.] * 4 and pictures.tolist() == [0, 1, 2, 3]
+    now, before = (result['rows']['0/0/inpaint/published'] for result in (whole, first))
+    assert {name: now['methods'][name] for name in before['methods']} == before['methods'] and now['at'] == before['at']
+    values, photographs = gathered(whole, 'inpaint', 'published', 'majority vote')
+    assert values.tolist() == [1.] * 4 and photographs.tolist() == whole['photographs'] and len(set(whole['photographs'])) == 4
     assert set(whole['rows']['0/2/inpaint/other pictures']['methods']) == {*CONTROLS, 'language model', 'shuffled words', 'random weights'}
     assert 'random weights' not in whole['rows']['0/2/deblur/published']['methods']
     with pytest.raises(ValueError, match='other settings'): measure(tmp_path/'a.json', **dict(options, pictures=6))
+
+def test_crops_of_one_photograph_are_one_group_and_decisive_tasks_come_first(tmp_path, base, vision, little):
+    result = measure(tmp_path/'a.json', images=str(base/'photos'), others=str(base/'photos'), pictures=6, seeds=1, at_once=3, seconds=0, vision=vision, llm=little)
+    assert result['photographs'] == [0, 0, 1, 2, 2, 3] # two crops of each of four photographs, of which six are taken
+    assert gathered(result, 'inpaint', 'published', '5-gram count')[1].tolist() == result['photographs']
+    assert gathered(result, 'inpaint', 'published', 'language model')[1].tolist() == [0, 0, 1]
+    asked = []
+    for _ in range(5):
+        later = measure(tmp_path/'a.json', images=str(base/'photos'), others=str(base/'photos'), pictures=6, seeds=1, at_once=3, seconds=0, vision=vision, llm=little)
+        asked = [key for key, row in later['rows'].items() if 'language model' in row['methods']]
+    assert {key.split('/')[2] for key in asked} == {'inpaint', 'deblur'} and len(asked) == 6
