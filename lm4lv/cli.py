@@ -459,8 +459,14 @@ def answer(
     source: Path = typer.Argument(..., help='A JSON file of conversations, or a picture.'),
     sentence: Optional[str] = typer.Argument(None, help='What to say about the picture: "<image> <task:denoise>".'),
     out: Path = typer.Option('answers', help='Folder for answers.json and images/.'),
-    checkpoint: str = CHECKPOINT, device: Optional[str] = DEVICE,
+    checkpoint: Optional[str] = typer.Option(
+        None, help="As of 'lm4lv evaluate'; by default 'language' for a sentence without task tokens, else 'default'."),
+    device: Optional[str] = DEVICE,
     image_root: Optional[Path] = typer.Option(None, help="Folder of the file's pictures; by default its own."),
+    crops: Optional[int] = typer.Option(
+        None, min=0, help="Ask about N x N crops of the photograph's own pixels and give the commonest answer; 0 asks about "
+                          "the whole photograph, shrunk. By default 3 for 'language', else 0."),
+    tools: str = typer.Option('native', help="Weights that carry out what an answer of 'language' commands ('Denoise it.')."),
     prefix: Optional[str] = typer.Option(None, help="Begins every answer (the official code's gpt_prefix); by default the checkpoint's own."),
     max_words: int = typer.Option(64, min=1, help='Text tokens of an answer, at most.'),
     max_pictures: int = typer.Option(1, min=1, help='Pictures of an answer, at most.'),
@@ -474,6 +480,7 @@ def answer(
     Answers that the file holds are left out and asked for anew. Pictures are squares of the vision module's size;
     'lm4lv restore' is for whole photographs. Exit code 1 if some items could not be answered, 2 if none.
     Example: lm4lv answer noisy.png "<image> <task:denoise>" --out answers
+    Example: lm4lv answer noisy.png "What is wrong with <image>?", and then "<image> Mend it."
     """
     questions = source.suffix.lower() in ('.json', '.jsonl')
     if not source.exists(): raise FileNotFoundError(f'{source}: no such file')
@@ -481,15 +488,20 @@ def answer(
         raise ValueError(f'{source}: expected ' + ('a JSON file alone' if questions else 'a sentence after the picture, such as "<image> <task:denoise>"'))
     _folder(out, '--out')
     if (out/'answers.json').exists() and not overwrite: raise FileExistsError(f'{out}/answers.json exists: use --overwrite or another --out')
+    if checkpoint is None: checkpoint = 'language' if sentence and '<task' not in sentence else 'default'
+    named = checkpoint == 'language'
     _loading()
     from lm4lv.app.answering import answer_items, question
+    from lm4lv.app.tiles import restore_large
     from lm4lv.training.datasets import ItemFile
     items = ItemFile(source) if questions else [question(source.absolute(), sentence, str(source))]
     with _Steps('answer', len(items)) as steps:
         def on_answer(record):
             steps.update()
             if isinstance(record, tuple) and questions: steps.warn(record[1])
-        outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix, on_answer, max_words=max_words,
+        def use(task, photo): return restore_large(_load(tools, device)[task], photo, task)
+        outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix,
+                               3 * named if crops is None else crops, use if named else None, on_answer, max_words=max_words,
                                max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)
     if not questions:
         for record in outcome.records: typer.echo('\n'.join([record['conversations'][-1]['value'], *record['image'][1:]]))

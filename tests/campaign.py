@@ -167,7 +167,7 @@ def named(text, path):
     return squeeze(path.name) in squeeze(text)
 
 def pictures(base, count, seed=0):
-    "Strange pictures through restore, degrade and evaluate."
+    "Strange pictures through restore, degrade, evaluate, answer and score."
     from PIL import Image
     part, folder = Part('pictures'), base/'strange'
     draw_pictures(folder, count, seed)
@@ -196,6 +196,22 @@ def pictures(base, count, seed=0):
         if number and n != number: faults.append(f'{n} crops were measured, not {number}')
         part.judge(f'evaluate --count {number}', faults)
         part.add(f'evaluate --count {number}: measured', n)
+    shown = [p for p in map(Path, before) if p.name[0] != '.']
+    items = [dict(image=[str(p.relative_to(folder))], task='denoise', conversations=[dict(zip(('from', 'value'), turn)) for turn in
+             (('human', '<image> <task>'), ('gpt', ''))]) for p in shown]
+    (base/'items.json').write_text(json.dumps(items))
+    out = base/'out-answer'
+    done = lm4lv('answer', base/'items.json', '--image-root', folder, '--checkpoint', base/'model', '--force-image', '--out', out)
+    records = json.loads((out/'answers.json').read_text()) if (out/'answers.json').exists() else []
+    answered = {record['image'][0] for record in records}
+    missed = [p for p in shown if os.path.abspath(p) not in answered and not named(done.stdout + done.stderr, p)]
+    part.judge('answer', complaints(done, (0, 1)) + [f'{p.name!r}: neither an answer nor a word' for p in missed])
+    part.add('answer: answered', len(records)); part.add('answer: named', len(shown) - len(records))
+    scores = base/'scores.json'
+    done = lm4lv('score', folder, folder, '--lpips', 'none', '--json', scores)
+    scored = json.loads(scores.read_text())['pictures'] if scores.exists() else []
+    part.judge('score', complaints(done, (0, 1)) + ['nothing was scored'] * (not scored))
+    part.add('score: pictures', len(scored))
     bad = base/'unreadable'
     bad.mkdir()
     for i in range(4): (bad/f'{i}.png').write_bytes(b'no picture')

@@ -211,6 +211,12 @@ def majority(outputs):
 ''', [('def majority(outputs): return outputs.mode(1).values', 'takes the smallest number'),
       ('def majority(outputs): return outputs[:, 0]', 'most frequent word of each place'),
       ('def majority(outputs): return outputs.flatten(1).mode(1).values', '(B, m)')]),
+    '13h_naming': ('''
+def share_of_kinds(confusion):
+    right = sum(n for truth, guess, n in confusion if truth.split()[-1] == guess.split()[-1])
+    return right / sum(n for _, _, n in confusion)
+''', [('def share_of_kinds(c): return sum(n for t, g, n in c if t == g) / sum(n for _, _, n in c)', 'strength does not matter'),
+      ('def share_of_kinds(c): return sum(t.split()[-1] == g.split()[-1] for t, g, n in c) / len(c)', 'counts as often')]),
     '06a_other_adapters': ('''
 def hidden_layer_adapters(feature_dim, hidden_size):
     made = Adapters(feature_dim, hidden_size)

@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 from PIL import Image
-from lm4lv.app.answering import answer_items, choose_model, open_item, question
+from lm4lv.app.answering import answer_items, choose_model, commonest, looks_at, open_item, question
 from lm4lv.evaluation.scoring import pair_files, score_folders
 from lm4lv.images.metrics import psnr
 from lm4lv.images.photos import PhotoError, open_photo, to_tensor
 from lm4lv.model.conversations import ConversationError, check_item
+from lm4lv.model.generation import Answer
 from lm4lv.model.next_element import tiny_model
 
 @pytest.fixture(scope='module')
@@ -134,3 +135,31 @@ def test_degrade_restore_score_is_a_loop(lm4lv, checkpoint, folders):
     assert scores[0] > scores[1] # a random model makes it worse, and the numbers say so
     asked = lm4lv('answer', noisy/'items.json', '--checkpoint', checkpoint, '--force-image', '--out', folders/'answers')
     assert asked.returncode == 0 and len(answered(folders/'answers')) == 2
+
+def test_a_photograph_is_looked_at_as_a_whole_or_through_crops_from_corner_to_corner():
+    photo = Image.effect_noise((50, 40), 80).convert('RGB')
+    assert [x.shape for x in looks_at([photo], 16)] == [(1, 3, 16, 16)]
+    looks, image = looks_at([photo], 16, 2), to_tensor(photo)
+    assert len(looks) == 4 and torch.equal(looks[0][0], image[:, :16, :16]) and torch.equal(looks[-1][0], image[:, -16:, -16:])
+    assert [x.shape for x in looks_at([photo, photo], 16, 2)] == [(2, 3, 16, 16)] # crops are for a single photograph
+    assert [x.shape for x in looks_at([photo.resize((12, 12))], 16, 2)] == [(1, 3, 16, 16)]
+    assert [x.shape for x in looks_at([], 16, 2)] == [(0, 3, 16, 16)]
+
+def test_the_commonest_answer_stands():
+    answers = [Answer(text) for text in ('rainy', 'noisy', 'noisy', 'rainy', 'clean')]
+    assert commonest(answers) is answers[0] and commonest(answers[1:]) is answers[1]
+
+def test_a_command_in_an_answer_is_carried_out_only_where_tools_are_given(official, tmp_path):
+    model = tiny_model(tasks=['denoise'], gpt_prefix='Denoise it.').eval()
+    asked = [question(str(official/'ü0.png'), 'Mend <image>.')]
+    calls = []
+    def tool(task, photo):
+        calls.append((task, tuple(photo.shape)))
+        return 1 - photo
+    # the prefix is not part of what the model writes, so nothing is commanded by it
+    plain = answer_items(model, asked, tmp_path/'plain', max_words=4, tools=tool)
+    assert not calls and len(plain.records[0]['image']) == 1
+    from lm4lv.app import answering
+    answer = Answer('It is noisy. Denoise it.')
+    answering._use(tool, answer, to_tensor(open_photo(official/'ü0.png')))
+    assert calls == [('denoise', (3, 30, 40))] and answer.text == 'It is noisy. Denoise it. <image>' and len(answer.pictures) == 1

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import torch
-from ..images.metrics import MetricUnavailable, lpips, lpips_network, mean_interval, psnr, ssim
+from ..images.metrics import SMALLEST, MetricUnavailable, lpips, lpips_network, mean_interval, psnr, ssim
 from ..images.photos import PhotoError, folder_paths, open_photo, to_tensor
 
 # %% ../../nbs/6_evaluation/11c_scoring.ipynb #f78c6106
@@ -66,7 +66,7 @@ def _score(truth, output, border, net):
         raise PhotoError(f'{output}: {sizes[0]} pixels, {truth} has {sizes[1]}; resize one of them first')
     if min(a.shape[-2:]) - 2 * border < 11: raise PhotoError(f'{output}: within a border of {border}, SSIM needs 11 pixels a side')
     row = dict(psnr=psnr(b, a, border).item(), ssim=ssim(b, a, border).item())
-    return row | (dict(lpips=lpips(b, a, net, fetch=False).item()) if net and min(a.shape[-2:]) >= 32 else {})
+    return row | (dict(lpips=lpips(b, a, net, fetch=False).item()) if net and min(a.shape[-2:]) >= SMALLEST[net] else {})
 
 def score_folders(
     truth: str | Path, output: str | Path, # folders, or one file each

@@ -29,10 +29,11 @@ def vision_fingerprint(vision: nn.Module) -> str:
                        for name, b in vision.named_buffers() if name.startswith('feature_'))
     return hashlib.blake2b(fingerprint(vision, torch.float16).encode() + scaling, digest_size=16).hexdigest()
 
-SHIPPED = dict(default=WEIGHTS/'lm4lv', native=WEIGHTS/'lm4lv_native') # native: trained on small crops, at about native pixels
+SHIPPED = dict(default=WEIGHTS/'lm4lv', native=WEIGHTS/'lm4lv_native', # native: trained on small crops, at about native pixels
+               language=WEIGHTS/'lm4lv_language') # answers in words; an adapter alone
 
 def checkpoint_folder(
-    name: str | Path, # 'default' or 'native' (shipped weights), a folder, or a repository of the hub: 'owner/name'
+    name: str | Path, # a name of `SHIPPED`, a folder, or a repository of the hub: 'owner/name'
     **hub, # of `snapshot_download`: revision, token, local_files_only, ...
 ) -> Path:
     "Where a checkpoint lies, fetched if it is on the hub; `CheckpointError` if it cannot be had."
