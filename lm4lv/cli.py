@@ -10,6 +10,7 @@ __all__ = ['TASK_NAMES', 'app', 'IMAGES', 'JSON', 'CHECKPOINT', 'FIRST_TASK', 'N
 # %% ../nbs/8_app/15d_command_line.ipynb #fee5aa95
 import json, os, sys, time
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import List, Optional
 import typer
@@ -499,7 +500,8 @@ def answer(
         def on_answer(record):
             steps.update()
             if isinstance(record, tuple) and questions: steps.warn(record[1])
-        def use(task, photo): return restore_large(_load(tools, device)[task], photo, task)
+        restorers = lru_cache(_load) # loaded with the first command, and once
+        def use(task, photo): return restore_large(restorers(tools, device)[task], photo, task)
         outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix,
                                3 * named if crops is None else crops, use if named else None, on_answer, max_words=max_words,
                                max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)

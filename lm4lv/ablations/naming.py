@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DAMAGES', 'STRENGTHS', 'LABELS', 'PREFIX', 'QUESTIONS', 'SYSTEM', 'GRID', 'TOOLS', 'SYMPTOMS', 'Damage', 'in_words',
            'with_cure', 'damage', 'blacken', 'place_in_words', 'conversation', 'NamedDamage', 'NamingConfig',
-           'train_naming', 'ask', 'likelihoods', 'labelled', 'parse', 'accuracy', 'linear_probe', 'measure_naming',
-           'tools_of', 'mend', 'measure_mending', 'question_vectors', 'read_off', 'plan_prompt', 'plans',
+           'train_naming', 'ask', 'likelihoods', 'read_off', 'labelled', 'parse', 'accuracy', 'linear_probe',
+           'measure_naming', 'tools_of', 'mend', 'measure_mending', 'question_vectors', 'plan_prompt', 'plans',
            'measure_ways']
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #50abf21b
@@ -24,7 +24,7 @@ from ..images.degradations import make_pairs, sample_params
 from ..images.metrics import mean_interval, psnr
 from ..images.photos import CROP_SCALE, Photos
 from ..vision.loading import load_vision
-from ..llm.frozen import DEFAULT, FrozenLLM, best_dtype, load_llm
+from ..llm.frozen import DEFAULT, best_dtype, load_llm
 from ..model.conversations import check_item
 from ..model.generation import generate, restore
 from ..model.next_element import LM4LV
@@ -143,7 +143,7 @@ def train_naming(
     change: callable = None, # FrozenLLM -> FrozenLLM, for controls
     on_log: callable = None, progress: bool = True,
 ) -> tuple: # LM4LV and the log
-    "Train the adapter alone, on text alone; the errors are those of `fit`."
+    "Train the adapter and the task tokens, on text alone; the errors are those of `fit`."
     torch.manual_seed(config.fit.seed)
     llm = load_llm(config.llm, best_dtype('cuda' if torch.cuda.is_available() else 'cpu'))
     model = LM4LV(change(llm) if change else llm, load_vision(config.vision), ['name'],
@@ -187,13 +187,33 @@ def likelihoods(
     return torch.stack(rows)
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #9de22b72
+def _crops(images, size=32, crops=len(LABELS), scale=CROP_SCALE, seed=0):
+    "Clean crops of photographs, and which photograph each is of."
+    photos = Photos(images, split='test', size=size, crops=crops, seed=seed, scale=scale, random=True)
+    return photos.spread_groups(len(photos))
+
+def _tokens(model, images):
+    "All visual tokens of each picture in one row, (B, N * D)."
+    return torch.cat([model.encode(some).flatten(1) for some in images.split(64)]).float().cpu()
+
+def read_off(
+    x: torch.Tensor, y: list, # (n, F) and n labels, to fit a linear layer
+    test: torch.Tensor, # (m, F)
+    strength: float = .1, max_iter: int = 1000, # the inverse of the regularisation, and steps at most
+) -> list: # m labels
+    "Labels by logistic regression, one linear layer."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+    scaler = StandardScaler()
+    fitted = LogisticRegression(C=strength, max_iter=max_iter).fit(scaler.fit_transform(x.numpy()), y)
+    return fitted.predict(scaler.transform(test.numpy())).tolist()
+
 def labelled(
     images: str, crops: int = len(LABELS), # source of photographs; crops from each, so that each shows every label
     size: int = 32, scale: tuple = CROP_SCALE, seed: int = 0,
 ) -> tuple: # (B, 3, S, S), labels, (B,) groups
     "Damaged crops of photographs, and their labels in turn."
-    photos = Photos(images, split='test', size=size, crops=crops, seed=seed, scale=scale, random=True)
-    clean, groups = photos.spread_groups(len(photos))
+    clean, groups = _crops(images, size, crops, scale, seed)
     labels = [LABELS[i % len(LABELS)] for i in range(len(clean))]
     return torch.stack([damage(x, label, seed=seed * 7919 + i) for i, (x, label) in enumerate(zip(clean, labels))]), labels, groups
 
@@ -224,14 +244,9 @@ def linear_probe(
     images: torch.Tensor, # (B, 3, S, S), to be labelled
 ) -> list: # labels
     "Logistic regression from all visual tokens of a picture to its label."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
     samples = [data[i] for i in range(count)]
-    encode = lambda x: torch.cat([model.encode(some).flatten(1) for some in x.split(64)]).float().cpu().numpy()
-    scaler = StandardScaler()
-    x = scaler.fit_transform(encode(torch.cat([s['images'] for s in samples])))
-    probe = LogisticRegression(C=1e-3, max_iter=500).fit(x, [LABELS.index(s['truth']) for s in samples])
-    return [LABELS[i] for i in probe.predict(scaler.transform(encode(images)))]
+    x, y = torch.cat([s['images'] for s in samples]), [LABELS.index(s['truth']) for s in samples]
+    return [LABELS[i] for i in read_off(_tokens(model, x), y, _tokens(model, images), strength=1e-3, max_iter=500)]
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #02fb8283
 def measure_naming(
@@ -277,18 +292,22 @@ def tools_of(sentence: str) -> list[str]: # names of tasks, in order
     "The tools that an answer commands: 'Denoise it.' commands `denoise`."
     return [name.lower() for name in TOOLS.findall(sentence)]
 
+def _restored(models, images, tasks):
+    "Each picture by its own task; as it is where that is None."
+    pictures = images.clone()
+    for task in set(tasks) - {None}:
+        rows = [i for i, own in enumerate(tasks) if own == task]
+        pictures[rows] = torch.stack(restore(models[task], images[rows], task)).to(pictures)
+    return pictures
+
 def mend(
     namer: LM4LV, # what `train_naming` returns
     models, # task -> LM4LV that restores, as `TaskModels` holds
     images: torch.Tensor, # (B, 3, S, S) in [0, 1]
 ) -> tuple: # B sentences, and (B, 3, S, S); where no tool is commanded, the input
     "Name each picture's damage, and restore it by that name."
-    sentences, pictures = ask(namer, images, 'mend'), images.clone()
-    tasks = [(tools_of(sentence) or [None])[0] for sentence in sentences]
-    for task in set(tasks) - {None}:
-        rows = [i for i, own in enumerate(tasks) if own == task]
-        pictures[rows] = torch.stack(restore(models[task], images[rows], task)).to(pictures)
-    return sentences, pictures
+    sentences = ask(namer, images, 'mend')
+    return sentences, _restored(models, images, [(tools_of(sentence) or [None])[0] for sentence in sentences])
 
 def measure_mending(
     namer: LM4LV, models, # as `mend` takes them
@@ -296,16 +315,10 @@ def measure_mending(
 ) -> dict: # fit for JSON: PSNR of each way with its interval, and paired differences
     "Blind restoration beside the told task, one task for all, and the wrong one next in line, over damaged crops."
     given, labels, groups = labelled(images, seed=seed)
-    clean = Photos(images, split='test', size=given.shape[-1], crops=len(LABELS), seed=seed, scale=CROP_SCALE, random=True)
-    clean = clean.spread_groups(len(clean))[0]
+    clean = _crops(images, given.shape[-1], seed=seed)[0]
     rows = [i for i, label in enumerate(labels) if label is not None]
     given, clean, groups, tasks = given[rows], clean[rows], groups[rows], [labels[i][0] for i in rows]
-    def by_name(names):
-        written = given.clone()
-        for task in set(names):
-            mine = [i for i, name in enumerate(names) if name == task]
-            written[mine] = torch.stack(restore(models[task], given[mine], task)).to(written)
-        return written
+    by_name = lambda names: _restored(models, given, names)
     order = list(DAMAGES)
     sentences, blind = mend(namer, models, given)
     ways = dict(input=given, named=blind, told=by_name(tasks), one_for_all=by_name(['denoise'] * len(tasks)),
@@ -331,17 +344,6 @@ def question_vectors(
         batch = model.compile([conversation(question, ' x')] * len(some)) # the place that predicts the first word
         vectors.append(model.outputs(batch, model.encode(some))[1].view(len(some), -1, model.llm.hidden_size)[:, 0])
     return torch.cat(vectors).float()
-
-def read_off(
-    x: torch.Tensor, y: list, # (n, H) and n labels, to fit a linear layer
-    test: torch.Tensor, # (m, H)
-) -> list: # m labels
-    "Labels by logistic regression, one linear layer."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-    scaler = StandardScaler()
-    fitted = LogisticRegression(C=.1, max_iter=1000).fit(scaler.fit_transform(x.numpy()), y)
-    return fitted.predict(scaler.transform(test.numpy())).tolist()
 
 SYMPTOMS = dict( # task -> how people say it; the first is used in the examples, the others are asked about
     denoise=('is grainy', 'is full of noise', 'looks noisy'), deblur=('is blurred', 'is out of focus', 'is not sharp'),
@@ -396,9 +398,8 @@ def measure_ways(
     samples = [data[i] for i in range(count)]
     x, y = torch.cat([s['images'] for s in samples]), [s['truth'] for s in samples]
     clean, groups, cells = _holes(test, side)
-    tokens = lambda images: torch.cat([namer.encode(some).flatten(1) for some in images.split(64)])
     report['hole'] = {}
-    for name, vectors in {'hidden vector': lambda images: question_vectors(namer, images, 'where'), 'visual tokens': tokens}.items():
+    for name, vectors in {'hidden vector': lambda images: question_vectors(namer, images, 'where'), 'visual tokens': lambda images: _tokens(namer, images)}.items():
         right = [float(a == b) for a, b in zip(read_off(vectors(x), y, vectors(clean)), cells)]
         report['hole'][name] = dict(zip(('right', 'ci'), mean_interval(torch.tensor(right), groups)), fitted_on=count)
     write_json(path, report)
@@ -406,7 +407,6 @@ def measure_ways(
 
 def _holes(test, side):
     "Crops with a black patch each, all patches in turn; which photograph each is of, and which patch."
-    photos = Photos(test, split='test', size=side, crops=len(LABELS), scale=CROP_SCALE, random=True)
-    clean, groups = photos.spread_groups(len(photos))
+    clean, groups = _crops(test, side)
     cells = [i * 5 % GRID ** 2 for i in range(len(clean))]
     return torch.stack([blacken(x, cell) for x, cell in zip(clean, cells)]), groups, cells

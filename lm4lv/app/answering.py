@@ -75,8 +75,9 @@ def commonest(answers: list): # of `generate`, at least one
 
 def _use(tools, answer, photo):
     "Carry out what an answer commands, and put the picture after it."
-    for task in tools_of(answer.text): photo = tools(task, photo)
-    if tools_of(answer.text):
+    commanded = tools_of(answer.text)
+    for task in commanded: photo = tools(task, photo)
+    if commanded:
         answer.text += ' <image>'
         answer.pictures.append(photo)
 
