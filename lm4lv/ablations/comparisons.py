@@ -93,7 +93,7 @@ def measure(model, pairs: Pairs, task: str) -> tuple: # values fit for JSON, and
     degraded = psnr(pairs.input, pairs.target)
     mild = degraded >= degraded.quantile(2 / 3) # the third that was degraded least
     values = dict(score(written, pairs.target), mild_psnr=mean_psnr(written, mild), mild_mae_r=mean_psnr(mae_r, mild),
-                  degraded=mean_psnr(pairs.input), mae_r=mean_psnr(mae_r), ceiling=mean_psnr(ceiling),
+                  mild_degraded=mean_psnr(pairs.input, mild), degraded=mean_psnr(pairs.input), mae_r=mean_psnr(mae_r), ceiling=mean_psnr(ceiling),
                   detail=detail(written) / detail(pairs.target), n=len(written))
     return values, written
 
