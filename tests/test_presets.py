@@ -1,4 +1,5 @@
 "Plans from shapes alone, and the paper's settings on tiny models."
+import json
 import pytest
 import torch
 import yaml
@@ -6,8 +7,9 @@ from lm4lv.images.degradations import TASKS, make_pairs
 from lm4lv.vision.mae import new_mae
 from lm4lv.llm.frozen import FrozenLLM
 from lm4lv.model.next_element import LM4LV
-from lm4lv.training.presets import PRESETS, SHAPES, build_meta, check_room, config_file, plan, preset, remembered
-from lm4lv.training.trainer import TrainConfig, build
+from lm4lv.training.presets import PRESETS, SHAPES, build_meta, check_room, config_file, example, plan, preset, remembered
+from lm4lv.images.photos import to_image
+from lm4lv.training.trainer import TrainConfig, build, train
 from families import tiny_llm
 
 @pytest.mark.parametrize('name', [f'{scale}-{task}' for scale in PRESETS for task in ('denoise', 'flip')])
@@ -89,3 +91,24 @@ def test_known_shapes_are_complete():
     for scale in PRESETS:
         config = PRESETS[scale]()
         assert config.llm in SHAPES and (config.vision == 'default' or config.vision in SHAPES)
+
+@pytest.mark.parametrize('stage', ['captions', 'instructions'])
+def test_stages_in_words_train_what_they_say(stage):
+    config = preset(f'paper-{stage}')
+    assert not build_meta(config).tasks.bank[config.tasks[0]].numel() # no task tokens
+    answer = example(config)['turns'][-1]
+    assert answer[0] == 'gpt' and '<image>' not in answer[1] and len(answer[1].split()) == dict(captions=12, instructions=100)[stage]
+    made = plan(config, 'a100', 4)
+    adapter, lora = 1024 * 4096 + 4096, 32 * 4 * 32 * 2 * 4096
+    assert made.trained == adapter + lora * (stage == 'instructions')
+
+def test_a_stage_in_words_runs_on_a_file_of_captions(tmp_path):
+    to_image(torch.rand(3, 40, 40)).save(tmp_path/'a.png')
+    items = [dict(image='a.png', conversations=[{'from': 'human', 'value': 'Describe the image. <image>'}, {'from': 'gpt', 'value': ' a wall.'}])]
+    (tmp_path/'items.json').write_text(json.dumps(items))
+    config = preset('laptop-captions')
+    config.items, config.image_root = str(tmp_path/'items.json'), None
+    config.fit.steps, config.fit.batch, config.fit.warmup = 3, 2, 1
+    model, log = train(config, progress=False)
+    assert log[-1]['visual'] == 0 and log[-1]['text'] > 0 and model.gpt_prefix == 'A picture of'
+    assert not any(p.requires_grad for p in model.adapters.deadapter.parameters())
