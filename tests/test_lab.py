@@ -1,8 +1,12 @@
-"What `make lab` promises: the index opens, and a chapter that was only opened and run leaves git clean."
-import copy, json, re, subprocess, sys
+"What `make lab` promises: the index opens, chapters run with what it installs, and one that was only opened and run leaves git clean."
+import ast, copy, json, os, re, subprocess, sys
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 import nbformat
 import pytest
+from packaging.utils import canonicalize_name
 from conftest import CHAPTERS, ROOT
+from test_install import needed
 
 sys.path.insert(0, str(ROOT/'docs'))
 from lab import as_committed, tidy
@@ -60,3 +64,31 @@ def test_a_notebook_that_git_does_not_know_is_saved_as_it_is(tmp_path):
 def test_make_lab_opens_the_index_with_these_settings():
     rule = re.search(r'^lab:.*\n\t(.*)', (ROOT/'Makefile').read_text(), re.M)[1]
     assert 'default_url=/lab/tree/index.ipynb' in rule and '--config=docs/lab.py' in rule
+
+def code(path):
+    "The code cells of a chapter that are run, without what IPython alone reads."
+    cells = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == 'code' and not re.search(r'^#\s*\|\s*eval:\s*false', c.source, re.M)]
+    return [re.sub(r'^[%!].*', '', source, flags=re.M) for source in cells]
+
+def test_chapters_import_what_the_lab_extra_brings():
+    settings = ConfigParser(delimiters=['='], interpolation=None)
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    wanted = [*settings['DEFAULT']['requirements'].split(), *settings['DEFAULT']['lab_requirements'].split()]
+    there, owners = {canonicalize_name(name) for name, _ in needed(wanted)}, packages_distributions()
+    for path in [ROOT/'nbs'/'index.ipynb', *CHAPTERS.values()]:
+        for node in [node for source in code(path) for node in ast.parse(source).body]: # what a function or a try imports, it asks for itself
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.split('.')[0] for name in names} - {'lm4lv'} - sys.stdlib_module_names:
+                assert there & {canonicalize_name(owner) for owner in owners.get(name, [])}, f'{path.stem} imports {name}'
+
+@pytest.mark.parametrize('name', ['16b_teaching', '16c_grading'])
+def test_the_chapters_on_teaching_run_without_nbgrader(name):
+    run = "import sys, json; sys.modules['nbgrader'] = None\nfor cell in json.load(sys.stdin): exec(cell, globals())"
+    done = subprocess.run([sys.executable, '-c', run], input=json.dumps(code(CHAPTERS[name])), cwd=CHAPTERS[name].parent, capture_output=True, text=True,
+                          env=dict(os.environ, MPLBACKEND='agg', PYTHONPATH=str(ROOT)))
+    assert done.returncode == 0, done.stderr
+    assert 'lm4lv[classroom]' in done.stdout
+
+def test_no_chapter_needs_the_folder_of_the_package_beside_it():
+    for path in [ROOT/'nbs'/'index.ipynb', *CHAPTERS.values()]:
+        assert not re.search(r"['\"](?:\.\./)+lm4lv/", '\n'.join(code(path))), path.stem

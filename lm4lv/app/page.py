@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 import torch
 from PIL import Image
+from ..core.io import PACKAGE
 from ..images.degradations import TASKS, get_task, make_pairs, sample_params
 from ..images.metrics import psnr
 from ..images.photos import PhotoError, Photos, open_photo, to_image, to_tensor
@@ -160,7 +161,7 @@ class Studio:
         say(dict(done=done))
 
 # %% ../../nbs/8_app/15f_app.ipynb #519d0b8b
-STATIC = Path(__file__).parents[1]/'static' if '__file__' in globals() else Path('../../lm4lv/static')
+STATIC = PACKAGE/'static'
 FILES = {'/': ('app.html', 'text/html'), '/app.js': ('app.js', 'text/javascript'), '/app.css': ('app.css', 'text/css')}
 LARGEST = 60_000_000 # bytes of a photograph
 POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
