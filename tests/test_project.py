@@ -1,5 +1,5 @@
 "What others see of the project: links that resolve on PyPI, templates, and versions that are said to be tested."
-import json, re, subprocess, sys
+import json, os, re, shlex, subprocess, sys
 from configparser import ConfigParser
 import pytest
 from conftest import ROOT
@@ -36,6 +36,14 @@ def test_the_lowest_versions_are_those_that_were_tested():
     for requirement in SETTINGS['requirements'].split():
         name, lowest = requirement.split('>=')
         assert numbers(tested[name.replace('-', '_')])[:len(numbers(lowest))] == numbers(lowest), requirement
+
+def test_what_a_newcomer_is_timed_with(tmp_path):
+    from newcomer import from_readme, measure
+    commands = from_readme()
+    assert commands[0] == 'lm4lv demo' and len(commands) > 8 and all(c.startswith('lm4lv ') and 'steps=1000' not in c for c in commands)
+    said = "import time; print('Downloading x.whl (12.5 MB)', 'http', flush=True); time.sleep(60)"
+    row = measure(shlex.join([sys.executable, '-c', said]), tmp_path, dict(os.environ), until='http')
+    assert row['exit'] and row['seconds'] < 60 and row['fetched_mb'] == 12 and row['megabytes'] > 1
 
 def test_templates_are_there():
     for name in ('bug.md', 'chapter.md', 'idea.md', 'config.yml'): assert (ROOT/'.github'/'ISSUE_TEMPLATE'/name).exists()
