@@ -211,6 +211,19 @@ def majority(outputs):
 ''', [('def majority(outputs): return outputs.mode(1).values', 'takes the smallest number'),
       ('def majority(outputs): return outputs[:, 0]', 'most frequent word of each place'),
       ('def majority(outputs): return outputs.flatten(1).mode(1).values', '(B, m)')]),
+    '13i_rotation': ('''
+def shuffle_patches(images, order):
+    patches = to_patches(images).movedim(4, 3)
+    return from_patches(patches.flatten(2, 3)[:, :, order].unflatten(2, patches.shape[2:4]).movedim(3, 4))
+''', [('def shuffle_patches(images, order):\n    p = to_patches(images).movedim(4, 3)\n'
+       '    return from_patches(p.flatten(2, 3)[:, :, order.argsort()].unflatten(2, p.shape[2:4]).movedim(3, 4))', 'the other way'),
+      ('def shuffle_patches(images, order):\n    p = to_patches(images)\n    return from_patches(p[:, :, order % 4])', 'leave a picture')]),
+    '04e_decoders': ('''
+def gather_tokens(features, side):
+    squares = features.unflatten(3, (side, -1)).unflatten(2, (side, -1))
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+''', [('def gather_tokens(f, side): return f.reshape(len(f), side * side, -1)', 'cuts the map into strips'),
+      ('def gather_tokens(f, side): return f.flatten(2).transpose(1, 2)', 'expected 4 tokens')]),
     '13h_naming': ('''
 def share_of_kinds(confusion):
     right = sum(n for truth, guess, n in confusion if truth.split()[-1] == guess.split()[-1])

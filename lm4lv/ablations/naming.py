@@ -6,8 +6,8 @@
 __all__ = ['DAMAGES', 'STRENGTHS', 'LABELS', 'PREFIX', 'QUESTIONS', 'SYSTEM', 'GRID', 'TOOLS', 'SYMPTOMS', 'Damage', 'in_words',
            'with_cure', 'damage', 'blacken', 'place_in_words', 'conversation', 'NamedDamage', 'NamingConfig',
            'train_naming', 'ask', 'likelihoods', 'read_off', 'labelled', 'parse', 'accuracy', 'linear_probe',
-           'measure_naming', 'tools_of', 'mend', 'measure_mending', 'question_vectors', 'plan_prompt', 'plans',
-           'measure_ways']
+           'measure_naming', 'tools_of', 'mend', 'measure_mending', 'second_turn', 'measure_turns', 'question_vectors',
+           'plan_prompt', 'plans', 'measure_ways']
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #50abf21b
 import json, re
@@ -30,6 +30,7 @@ from ..model.generation import generate, restore
 from ..model.next_element import LM4LV
 from ..training.datasets import collate_items
 from ..training.trainer import NextElementLoss
+from ..evaluation.restoration import evaluation_seeds
 from .language_model import random_llm
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #47c9c766
@@ -135,6 +136,7 @@ class NamingConfig:
     llm: str = DEFAULT
     vision: str = 'default'
     crop_scale: tuple = CROP_SCALE
+    init: str | None = None # a checkpoint whose adapters are taken and kept: then the task tokens alone are trained
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=300, batch=8, lr=3e-3, warmup=20))
 
 def train_naming(
@@ -143,12 +145,13 @@ def train_naming(
     change: callable = None, # FrozenLLM -> FrozenLLM, for controls
     on_log: callable = None, progress: bool = True,
 ) -> tuple: # LM4LV and the log
-    "Train the adapter and the task tokens, on text alone; the errors are those of `fit`."
+    "Train the adapter and the task tokens, or the latter alone, on text alone; the errors are those of `fit`."
     torch.manual_seed(config.fit.seed)
     llm = load_llm(config.llm, best_dtype('cuda' if torch.cuda.is_available() else 'cpu'))
     model = LM4LV(change(llm) if change else llm, load_vision(config.vision), ['name'],
                   vision_name=config.vision, gpt_prefix=PREFIX, system=SYSTEM).requires_grad_(False)
-    for part in (model.adapters.adapter, model.tasks): part.requires_grad_(True)
+    if config.init: model.adapters.load_state_dict(LM4LV.from_pretrained(config.init, model.llm, model.vision).adapters.state_dict())
+    for part in [model.tasks] if config.init else [model.tasks, model.adapters.adapter]: part.requires_grad_(True)
     photos = Photos(config.images, split='train', size=model.vision.image_size, seed=config.fit.seed, scale=config.crop_scale)
     data = NamedDamage(photos, tuple(config.questions), config.fit.seed)
     log = fit(model, data, NextElementLoss(), config.fit, collate_items, on_log, progress)
@@ -331,6 +334,35 @@ def measure_mending(
     return dict(ways=report, differences=minus, left_alone=left, n=len(rows), photographs=len(groups.unique()),
                 images=str(images), seed=seed)
 
+# %% ../../nbs/7_ablations/13h_naming.ipynb #fe3ddcdd
+def second_turn(
+    task: str, # that restores
+    said: str, # what was answered in the first turn
+) -> dict: # as `check_item` returns it
+    "A dialogue: what is wrong, and then, without showing the picture again, mend it."
+    return check_item(dict(image=['picture'], conversations=[
+        dict(role='human', value='<image> What is wrong?'), dict(role='gpt', value=said),
+        dict(role='human', value=f'Mend it. <task:{task}>'), dict(role='gpt', value='')]))
+
+def measure_turns(
+    models, # task -> LM4LV that restores, as `TaskModels` holds
+    images: str, count: int = 48, crops: int = 2, scale: tuple = (.004, .03), # source of photographs, and how they are cut
+) -> dict: # task -> PSNR of the input, of the usual single turn and of the second one, and their paired difference
+    "What a restoration loses when it comes in the second turn of a dialogue."
+    report = {}
+    for task in DAMAGES:
+        model = models[task]
+        photos = Photos(images, split='test', size=model.vision.image_size, crops=crops, scale=scale, random=True)
+        clean, groups = photos.spread_groups(count)
+        pairs = make_pairs(clean, task, evaluation_seeds(0, len(clean)))
+        item = second_turn(task, f'{PREFIX} very {DAMAGES[task].word}.')
+        answers = [answer for some in pairs.input.split(16) for answer in generate(model, [item] * len(some), some, force_image=True)]
+        once, twice = torch.stack(restore(model, pairs.input, task)), torch.stack([answer.pictures[0] for answer in answers])
+        quality = {name: psnr(pictures, clean) for name, pictures in dict(input=pairs.input, one_turn=once, two_turns=twice).items()}
+        quality['two_minus_one'] = quality['two_turns'] - quality['one_turn']
+        report[task] = {name: dict(zip(('psnr', 'psnr_ci'), mean_interval(values, groups))) for name, values in quality.items()}
+    return dict(tasks=report, n=len(clean), photographs=len(groups.unique()), images=Path(images).name)
+
 # %% ../../nbs/7_ablations/13h_naming.ipynb #11eeb40e
 @torch.no_grad()
 def question_vectors(
@@ -386,10 +418,12 @@ def measure_ways(
     namer: LM4LV, models, # as `mend` takes them
     train: str, test: str, # sources of photographs
     count: int = 800, # samples that the linear layers are fitted on
-) -> dict: # the report with `mending`, `plans` and `hole`
-    "Blind restoration, plans in context, and the hole read off a hidden vector, added to the results."
+) -> dict: # the report with `mending`, `turns`, `plans` and `hole`
+    "Blind restoration, dialogues, plans in context, and the hole read off a hidden vector, added to the results."
     report = json.loads(Path(path).read_text())
     report['mending'] = measure_mending(namer, models, test)
+    write_json(path, report)
+    report['turns'] = measure_turns(models, test)
     write_json(path, report)
     report['plans'] = plans(next(iter(models.values())))
     write_json(path, report)
