@@ -133,12 +133,12 @@ def _loading():
     "Said before anything heavy is imported: the first import and the first loading may take a minute."
     _say('loading the language model ...')
 
-def _load(checkpoint, device=None):
-    "The models of a checkpoint, one for each task, around one language model."
+def _load(checkpoint, device=None, like=None):
+    "The models of a checkpoint, one for each task, around one language model; that of others, if it is the same."
     from lm4lv.model.task_models import TaskModels
     from lm4lv.llm.frozen import best_dtype
     device = _device(device)
-    return TaskModels(checkpoint, dtype=best_dtype(device), device=device)
+    return TaskModels(checkpoint, dtype=best_dtype(device), device=device, like=like)
 
 def _tasks(incomplete: str = ''): return [task for task in TASK_NAMES if task.startswith(incomplete)]
 
@@ -500,9 +500,10 @@ def answer(
         def on_answer(record):
             steps.update()
             if isinstance(record, tuple) and questions: steps.warn(record[1])
+        models = _load(checkpoint, device)
         restorers = lru_cache(_load) # loaded with the first command, and once
-        def use(task, photo): return restore_large(restorers(tools, device)[task], photo, task)
-        outcome = answer_items(_load(checkpoint, device), items, out, image_root, batch, prefix,
+        def use(task, photo): return restore_large(restorers(tools, device, models)[task], photo, task)
+        outcome = answer_items(models, items, out, image_root, batch, prefix,
                                3 * named if crops is None else crops, use if named else None, on_answer, max_words=max_words,
                                max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)
     if not questions:

@@ -57,6 +57,13 @@ def test_base_models_are_loaded_once(make, tmp_path, monkeypatch):
     assert 'derain' in models and not loads
     assert len({id(models[task].llm) for task in models}) == len({id(models[task].vision) for task in models}) == len(loads) == 1
 
+def test_other_weights_use_base_models_that_are_loaded(make, tmp_path):
+    make(tmp_path/'a', 'denoise'); make(tmp_path/'b', 'flip')
+    first = TaskModels(tmp_path/'a')
+    second = TaskModels(tmp_path/'b', like=first)
+    assert second['flip'].llm is first['denoise'].llm and second['flip'].vision is first['denoise'].vision
+    assert TaskModels(tmp_path/'b')['flip'].llm is not first['denoise'].llm
+
 def test_each_model_answers_as_it_would_alone(make, tmp_path):
     from lm4lv.model.generation import restore
     for task in ('denoise', 'flip'): make(tmp_path/task, task)

@@ -20,7 +20,7 @@ BAD_SETTINGS = {
     'betas=0.9': 'betas', 'betas=0.9,1.0': 'betas', 'warmup=-5': 'warmup', 'lr=0': 'lr', 'lr=nan': 'lr', 'lr=inf': 'lr',
     'clip=-1': 'clip', 'weight_decay=-0.1': 'weight_decay', 'final_lr=2': 'final_lr', 'precision=fp8': 'precision',
     'workers=-1': 'workers', 'snapshot_every=-1': 'snapshot_every', 'batch=1000000000': 'batch', 'batch=0': 'batch',
-    'task_length=-2': 'task_length', 'refit=-1': 'refit', 'warm_start=-1': 'warm_start', 'tasks=denoise,denoise': 'each task once',
+    'task_length=-2': 'task_length', 'refit=-1': 'refit', 'refit_share=1.5': 'refit_share', 'warm_start=-1': 'warm_start', 'tasks=denoise,denoise': 'each task once',
     'tasks=': 'at least one', 'tasks=dehaze': 'dehaze', 'text_every=0': 'text_every', 'lora_rank=0': 'lora_rank',
     'input_noise=-1': 'input_noise', 'text_weight=nan': 'text_weight', 'steps=many': 'steps', 'steps': 'key=value', 'stepz=1': 'key=value'}
 

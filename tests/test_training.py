@@ -149,6 +149,13 @@ def test_a_last_fit_changes_the_way_out_alone_and_lowers_its_error_on_what_it_sa
     with torch.no_grad(): errors = [answer_errors(model, pairs).mean() for model in (plain, fitted)]
     assert errors[1] < errors[0]
 
+def test_a_last_fit_goes_as_far_as_it_is_told(settings):
+    "Half-way lies in the middle between the trained de-adapter and the least-squares one."
+    weights = [train(settings(3, refit=24, refit_share=share), progress=False)[0].adapters.deadapter.weight for share in (0., .5, 1.)]
+    plain, _ = train(settings(3), progress=False)
+    assert torch.equal(weights[0], plain.adapters.deadapter.weight) and not torch.allclose(weights[0], weights[2])
+    assert torch.allclose(weights[1], (weights[0] + weights[2]) / 2, atol=1e-6)
+
 def test_a_wrong_dtype_is_an_error_that_names_it(settings):
     with pytest.raises(ValueError, match='float99'): build(settings(llm_dtype='float99'))
 

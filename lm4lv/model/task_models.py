@@ -46,9 +46,12 @@ class TaskModels(Mapping):
     def __init__(self,
         name: str | Path = 'default', # 'default' or a folder, as `task_folders` takes it
         dtype: torch.dtype = torch.float32, device: str = 'cpu',
+        like: 'TaskModels | None' = None, # whose dtype, device and base models are used too
     ):
+        if like: dtype, device = like.dtype, like.device
         self.name, self.dtype, self.device = name, dtype, device
-        self.folders, self._models, self._llms, self._visions = task_folders(name), {}, {}, {}
+        self.folders, self._models = task_folders(name), {}
+        self._llms, self._visions = (like._llms, like._visions) if like else ({}, {})
 
     def __iter__(self): return iter(self.folders)
     def __len__(self): return len(self.folders)

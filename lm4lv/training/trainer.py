@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAINABLE', 'TrainConfig', 'check_training', 'set_values', 'PairBatches', 'set_trainable', 'describe', 'Watch',
-           'NextElementLoss', 'frozen_dtype', 'visual_layer', 'absolute', 'build', 'warm_start', 'training_data',
-           'train', 'save_trained']
+           'NextElementLoss', 'frozen_dtype', 'visual_layer', 'absolute', 'build', 'warm_start', 'refit',
+           'training_data', 'train', 'save_trained']
 
 # %% ../../nbs/5_training/10_training.ipynb #516919b0
 import dataclasses, os
@@ -47,6 +47,7 @@ class TrainConfig:
     input_noise: float = 0.0 # largest noise on the answer's tokens as inputs, against leaning on them
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
+    refit_share: float = 0.5 # how far the de-adapter goes to the least-squares one; half-way does best
     task_length: int = 10
     template: str = 'chat' # chat template: the language model's own ('chat'), 'official' or another of `conversations.STYLES`
     gpt_prefix: str = '' # begins every answer, and is not learned
@@ -58,6 +59,7 @@ class TrainConfig:
 def check_training(config: TrainConfig) -> None:
     "Raise `ValueError` for settings that cannot be trained with, before anything is loaded."
     check_config(config.fit)
+    check_range('refit_share', config.refit_share, 0, 1)
     for key in ('refit', 'warm_start', 'text_weight', 'pixel_weight', 'input_noise'): check_range(key, getattr(config, key), 0, 10 ** 6)
     check_range('task_length', config.task_length, 0, 10_000)
     for key in ('lora_rank', 'text_every'): check_range(key, getattr(config, key), 1)
@@ -248,6 +250,14 @@ def warm_start(model, pairs: Pairs, batch_size: int = 16):
         previous.append(model.previous_features(batch, features))
     model.adapters.fit(torch.cat(hidden), torch.cat(targets), torch.cat(previous))
 
+@torch.no_grad()
+def refit(model, pairs: Pairs, share: float = 0.5):
+    "Move the de-adapter so far towards the one that least squares finds for the output vectors of the trained model."
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if '.deadapter.' in name}
+    warm_start(model, pairs)
+    for name, p in model.named_parameters():
+        if name in trained: p.copy_(trained[name].lerp(p, share))
+
 def training_data(config: TrainConfig, size: int) -> tuple: # data set and collate function, for `fit`
     "Pairs degraded on the fly, or a JSON file's own conversations."
     if config.items:
@@ -273,13 +283,13 @@ def train(
     if isinstance(on_log, Watch): on_log.model = model
     model.every_weight = any(os.environ.get(f'ACCELERATE_USE_{name}') for name in ('FSDP', 'DEEPSPEED'))
     if progress: print(describe(model))
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ('fit', 'missing', 'refit')}
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ('fit', 'missing', 'refit', 'refit_share')}
     log = fit(model, data, NextElementLoss(config.input_noise, config.pixel_weight, config.text_weight, config.text_every), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
               unused=len(config.tasks) > 1 or bool(config.items), # task tokens that a batch does not draw
               settings=dict(settings, images=absolute(config.images), llm=absolute(config.llm), vision=absolute(config.vision)))
     if config.refit:
         seen = config.fit.batch * log[-1]['step']
-        warm_start(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])))
+        refit(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])), config.refit_share)
     if llm and llm.fingerprint() != fingerprint: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
     if save: save_trained(model, save, config, log)
