@@ -501,8 +501,8 @@ def answer(
             steps.update()
             if isinstance(record, tuple) and questions: steps.warn(record[1])
         models = _load(checkpoint, device)
-        restorers = lru_cache(_load) # loaded with the first command, and once
-        def use(task, photo): return restore_large(restorers(tools, device, models)[task], photo, task)
+        restorers = lru_cache(lambda: _load(tools, device, models)) # loaded with the first command, and once
+        def use(task, photo): return restore_large(restorers()[task], photo, task)
         outcome = answer_items(models, items, out, image_root, batch, prefix,
                                3 * named if crops is None else crops, use if named else None, on_answer, max_words=max_words,
                                max_pictures=max_pictures, force_image=force_image, temperature=temperature, seed=seed)

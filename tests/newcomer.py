@@ -35,7 +35,8 @@ def megabytes(folder): return round(sum(p.stat().st_size for p in folder.rglob('
 def measure(command, folder, env, until=None, limit=3600):
     "Run a command; `until`: a text after which it is interrupted, as by Ctrl-C."
     start, said, stamps = time.time(), [], []
-    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) # what a shell starts in the background does not
+    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed)
     process = subprocess.Popen(shlex.split(command), cwd=folder, env=env, **pipe)
     late = threading.Timer(limit, process.kill)
     late.start()
