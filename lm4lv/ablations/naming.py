@@ -346,7 +346,7 @@ def second_turn(
 
 def measure_turns(
     models, # task -> LM4LV that restores, as `TaskModels` holds
-    images: str, count: int = 48, crops: int = 2, scale: tuple = (.004, .03), # source of photographs, and how they are cut
+    images: str, count: int = 48, crops: int = 2, scale: tuple = CROP_SCALE, # source of photographs, and how they are cut
 ) -> dict: # task -> PSNR of the input, of the usual single turn and of the second one, and their paired difference
     "What a restoration loses when it comes in the second turn of a dialogue."
     report = {}

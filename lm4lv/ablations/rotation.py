@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from ..core.io import replacing, write_json
+from ..core.loop import smooth
 from ..evaluation.adapter_weights import Attention, attention
 from ..evaluation.restoration import evaluate
 from ..images.degradations import TASKS, Task, get_task, sample_nothing
 from ..images.metrics import psnr
-from ..images.photos import Photos, to_image
+from ..images.photos import CROP_SCALE, Photos, to_image
 from ..model.generation import restore
 from ..model.next_element import LM4LV
 
@@ -80,7 +81,7 @@ def add_run(
     path: str | Path, # JSON file of the results
     task: str, folder: str | Path, # a checkpoint trained for it, with its training record
     images: str | Path, # photographs to measure on
-    count: int = 48, crops: int = 2, scale: tuple = (.004, .03), # crops, from each photograph, and their shares of its area
+    count: int = 48, crops: int = 2, scale: tuple = CROP_SCALE, # crops, from each photograph, and their shares of its area
 ) -> dict: # task -> what was measured; `mean_colour` is the PSNR of each crop's mean colour
     "Measure a run, and put it and its curve among the results."
     log = json.loads((Path(folder)/'training_record.json').read_text())['log']
@@ -119,7 +120,7 @@ def plot_runs(
     axis = left.subplots()
     for task in tasks:
         x, y = zip(*runs[task]['log'])
-        window = [sum(y[max(0, i - 4):i + 1]) / len(y[max(0, i - 4):i + 1]) for i in range(len(y))] # a mean over the last five
+        window = smooth(y, share=4 / len(y)) # of each entry and the four before it
         axis.plot(x, window, color=COLOURS[task], lw=2)
         axis.annotate(f" {task}", (x[-1], window[-1]), color=COLOURS[task], fontsize=10, va='center')
     axis.set(xlabel='training samples', ylabel='squared error of visual tokens', yscale='log', xlim=(0, 1.18 * max(x)))
