@@ -1,5 +1,6 @@
 "A small LM4LV training in a process of its own, or in one of several: sharded_child.py BASE OUT SAVE [setting=value ...]"
 import json, os, sys
+from pathlib import Path
 import torch
 from accelerate import state
 from lm4lv.core.loop import FitConfig
@@ -29,5 +30,6 @@ if __name__ == '__main__':
                          llm_dtype='float32', fit=FitConfig(steps=6, batch=4, lr=1e-2, warmup=2, schedule='constant', log_every=1, save_every=3, out=out))
     model, log = train(set_values(config, settings), save, progress=False)
     kinds = {type(p.data).__name__ for p in model.llm.model.base_model.layers.parameters()}
-    print(json.dumps(dict(sharded=model.llm.sharded, kinds=sorted(kinds))))
+    said = Path(save).parent/f"said_{os.environ.get('RANK', 0)}.json" # a file for each process: lines of two on one pipe may run into each other
+    said.write_text(json.dumps(dict(sharded=model.llm.sharded, kinds=sorted(kinds))))
     torch.distributed.is_initialized() and torch.distributed.destroy_process_group()

@@ -18,7 +18,7 @@ def train(base, folder, *settings, processes=1, **env):
     launcher = torchrun(processes) if processes > 1 else []
     done = subprocess.run([sys.executable, *launcher, CHILD, base, folder/'out', folder/'saved', *settings], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
+    said = [json.loads((folder/f'said_{rank}.json').read_text()) for rank in range(processes)]
     return said, load_file(folder/'saved'/'adapters.safetensors')
 
 def losses(folder): return [entry['loss'] for entry in json.loads((folder/'saved'/'training_record.json').read_text())['log']]
