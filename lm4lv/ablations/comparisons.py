@@ -95,6 +95,7 @@ def measure(model, pairs: Pairs, task: str) -> tuple: # values fit for JSON, and
     values = dict(score(written, pairs.target), mild_psnr=mean_psnr(written, mild), mild_mae_r=mean_psnr(mae_r, mild),
                   mild_degraded=mean_psnr(pairs.input, mild), degraded=mean_psnr(pairs.input), mae_r=mean_psnr(mae_r), ceiling=mean_psnr(ceiling),
                   detail=detail(written) / detail(pairs.target), n=len(written))
+    values['each'] = [round(value, 3) for value in psnr(written, pairs.target).tolist()] # of each crop, for paired differences
     return values, written
 
 def run_variant(
