@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DAMAGES', 'STRENGTHS', 'LABELS', 'PREFIX', 'QUESTIONS', 'SYSTEM', 'GRID', 'TOOLS', 'SYMPTOMS', 'Damage', 'in_words',
            'with_cure', 'damage', 'blacken', 'place_in_words', 'conversation', 'NamedDamage', 'NamingConfig',
-           'train_naming', 'ask', 'likelihoods', 'read_off', 'labelled', 'parse', 'accuracy', 'linear_probe',
-           'measure_naming', 'tools_of', 'mend', 'measure_mending', 'second_turn', 'measure_turns', 'question_vectors',
-           'plan_prompt', 'plans', 'measure_ways']
+           'train_naming', 'ask', 'likelihoods', 'item_likelihoods', 'read_off', 'labelled', 'parse', 'accuracy',
+           'linear_probe', 'measure_naming', 'tools_of', 'mend', 'measure_mending', 'second_turn', 'measure_turns',
+           'question_vectors', 'plan_prompt', 'plans', 'measure_ways']
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #50abf21b
 import json, re
@@ -172,7 +172,6 @@ def ask(
     return [f'{PREFIX} {answer.text}' for some in images.split(batch_size)
             for answer in generate(model, [conversation(question)] * len(some), some, max_words=16)]
 
-@torch.no_grad()
 def likelihoods(
     model: LM4LV,
     images: torch.Tensor, # (B, 3, S, S)
@@ -180,13 +179,21 @@ def likelihoods(
     answers: list, # K texts, as they follow the prefix
 ) -> torch.Tensor: # (B, K), log-probabilities
     "How likely each answer is, for each picture."
-    rows = []
+    return item_likelihoods(model, images, [conversation(question, answer) for answer in answers])
+
+@torch.no_grad()
+def item_likelihoods(
+    model: LM4LV,
+    images: torch.Tensor, # (B, 3, S, S)
+    items: list, # K conversations about one picture, each with an answer in text
+) -> torch.Tensor: # (B, K), log-probabilities of the answers
+    "How likely each conversation's answer is, for each picture."
+    batch, rows = model.compile(items), []
     for image in images:
-        batch = model.compile([conversation(question, answer) for answer in answers])
-        features = model.encode(image[None]).expand(len(answers), -1, -1)
+        features = model.encode(image[None]).expand(len(items), -1, -1)
         hidden = model.outputs(batch, features)[1]
         logs = -F.cross_entropy(model.llm.logits(hidden.to(model.llm.dtype)).float(), batch.text_to, reduction='none')
-        rows.append(logs.new_zeros(len(answers)).index_add(0, batch.text_from // batch.ids.shape[1], logs))
+        rows.append(logs.new_zeros(len(items)).index_add(0, batch.text_from // batch.ids.shape[1], logs))
     return torch.stack(rows)
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #9de22b72
