@@ -355,7 +355,8 @@ def train(
 
     Example: lm4lv train --images photos tasks=denoise steps=1000 batch=16 --save runs/denoise
     """
-    if not dry_run: _loading()
+    if dry_run: _say('counting what the run would take ...')
+    else: _loading()
     from lm4lv.training.trainer import TrainConfig, set_values, train
     if preset or dry_run: from lm4lv.training import presets
     config = presets.preset(preset) if preset else TrainConfig()
@@ -557,6 +558,7 @@ def ablate(
     """
     _writable(json_file, '--json')
     _folder(out, '--out')
+    _loading()
     from lm4lv.ablations.comparisons import find_variants, reference, run_series, table
     from lm4lv.training.trainer import set_values
     from lm4lv.ablations.verdicts import all_variants

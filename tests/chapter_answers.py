@@ -224,6 +224,33 @@ def gather_tokens(features, side):
     return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 ''', [('def gather_tokens(f, side): return f.reshape(len(f), side * side, -1)', 'cuts the map into strips'),
       ('def gather_tokens(f, side): return f.flatten(2).transpose(1, 2)', 'expected 4 tokens')]),
+    '04f_picture_words': ('''
+def kept_columns(similarities, top): return similarities.topk(top, 1).indices.unique().tolist()
+''', [('def kept_columns(s, top): return s.topk(top, 1).indices.flatten().tolist()', 'only the column'),
+      ('def kept_columns(s, top): return s.max(0).values.topk(top).indices.sort().values.tolist()', 'the two largest of each row')]),
+    '13j_filling': ('''
+def right_share(filled, ids, hidden): return ((filled == ids) & hidden).sum(1) / hidden.sum(1)
+''', [('def right_share(filled, ids, hidden): return (filled == ids).float().mean(1)', 'count the hidden ones alone'),
+      ('def right_share(filled, ids, hidden): return (filled == ids)[hidden].float().mean()', 'one share for each picture')]),
+    '13k_classification': ('''
+def kind_by_sum(kinds, examples, query):
+    shared = {kind: sum(len(set(words) & set(query)) for words, own in examples if own == kind) for kind in kinds}
+    return max(kinds, key=shared.get)
+''', [('def kind_by_sum(kinds, examples, query): return max(examples, key=lambda e: len(set(e[0]) & set(query)))[1]', 'over all examples of a kind'),
+      ('def kind_by_sum(kinds, examples, query): return max(reversed(kinds), key=lambda k: sum(len(set(w) & set(query)) for w, own in examples if own == k))', 'the kind that comes first')]),
+    '13l_pointing': ('''
+def surely_brightest(means, margin):
+    top = means.topk(2)
+    return torch.where(top.values[:, 0] - top.values[:, 1] >= margin, top.indices[:, 0], -1)
+''', [('def surely_brightest(means, margin): return means.argmax(1)', 'else -1'),
+      ('def surely_brightest(means, margin): return torch.where(means.max(1).values >= margin, means.argmax(1), -1)', 'else -1')]),
+    '13m_captions': ('''
+def mean_over_kinds(truths, guesses):
+    right = lambda kind: [g == kind for t, g in zip(truths, guesses) if t == kind]
+    shares = [sum(right(kind)) / len(right(kind)) for kind in sorted(set(truths))]
+    return sum(shares) / len(shares)
+''', [('def mean_over_kinds(truths, guesses): return sum(t == g for t, g in zip(truths, guesses)) / len(truths)', '0.5, not 0.8'),
+      ('def mean_over_kinds(truths, guesses): return sum(guesses.count(k) == truths.count(k) for k in set(truths)) / len(set(truths))', '0.5, not 0.8')]),
     '13h_naming': ('''
 def share_of_kinds(confusion):
     right = sum(n for truth, guess, n in confusion if truth.split()[-1] == guess.split()[-1])
