@@ -17,7 +17,7 @@ def vision(): return V2LVision.from_pretrained()
 def model(vision): return LM4LV(load_llm(), vision, ['words'], vision_name='v2l:default')
 
 @pytest.fixture(scope='module')
-def ids(vision): return vision.read(Photos('builtin', size=32, crops=2, scale=CROP_SCALE, random=True)[:3]).flatten(1)
+def ids(vision): return vision.read(Photos('builtin', size=32, crops=2, scale=CROP_SCALE, random=True)[:2]).flatten(1)
 
 def test_as_many_words_are_hidden_as_asked_at_random_places():
     hidden = hide(50, 64, torch.Generator().manual_seed(0))
@@ -35,11 +35,11 @@ def test_the_question_hides_and_the_answer_tells(model, vision, ids):
     assert batch.text_to[:64].tolist() == [vision.words.ids[i] for i in ids[0]]
 
 def test_filling_in_looks_at_no_hidden_word_and_changes_no_other(model, ids):
-    hidden = hide(3, 64, torch.Generator().manual_seed(3))
+    hidden = hide(2, 64, torch.Generator().manual_seed(3))
     filled = fill(model, ids, hidden)
     assert torch.equal(filled[~hidden], ids[~hidden])
     assert torch.equal(fill(model, torch.where(hidden, 7, ids), hidden), filled)
-    assert torch.equal(fill(model, ids, hidden, batch_size=2), filled)
+    assert torch.equal(fill(model, ids, hidden, batch_size=1), filled)
     assert torch.equal(fill(model, ids, torch.zeros_like(hidden)), ids)
 
 @pytest.mark.parametrize('step', [(0, -1), (-1, 0), (0, 1), (1, 0)])
@@ -55,7 +55,9 @@ def test_neighbours_are_those_of_a_loop(step):
 def test_counts_of_pairs_find_a_pattern():
     stripes = torch.arange(6).repeat(20, 6, 1) # after n always n + 1
     pairs, hidden = Pairs(stripes, 6), torch.rand(20, 6, 6, generator=torch.Generator().manual_seed(1)) < .3
-    assert torch.equal(pairs(stripes, hidden), stripes)
+    known = torch.where(hidden, -1, stripes)
+    spoken_for = torch.stack([_beside(known, step) >= 0 for step in ((0, -1), (-1, 0), (0, 1), (1, 0))]).any(0)
+    assert (hidden & spoken_for).sum() > 100 and torch.equal(pairs(stripes, hidden)[spoken_for], stripes[spoken_for])
     assert (beside_it(stripes, hidden) != stripes).any()
     everything = torch.ones_like(hidden)
     assert torch.equal(pairs(stripes, everything), torch.zeros_like(stripes)) # nobody speaks: the most frequent word, of equals the first
