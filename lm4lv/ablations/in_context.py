@@ -213,7 +213,7 @@ def restore_words(
     return known
 
 # %% ../../nbs/7_ablations/13g_in_context.ipynb #aeccb99e
-CONTROLLED = ('inpaint',) # the tasks for which the controls that are language models are run
+CONTROLLED = ('inpaint',) # where the controls that are language models are run with every seed; elsewhere with the first
 FIRST = ('inpaint', 'deblur', 'repeat') # measured first: a hole, a degradation, and a picture left as it is
 
 def measure(
@@ -244,7 +244,7 @@ def measure(
     for methods in (CONTROLS, model, controls): # what costs nothing comes first, for all pictures
         for seed, task, first, prompt in steps:
             row = result['rows'].setdefault(f'{seed}/{first}/{task}/{prompt}', dict(methods={}))
-            todo = {name: methods[name] for name in methods if name not in row['methods'] and _wanted(name, task)}
+            todo = {name: methods[name] for name in methods if name not in row['methods'] and _wanted(name, task, seed)}
             if not todo: continue
             _step(row, trials[first], task, prompt, todo, seed * 10_000 + first)
             if methods is CONTROLS: continue
@@ -253,7 +253,7 @@ def measure(
             if time.monotonic() - begun > seconds: return result
     return result
 
-def _wanted(name, task): return name in CONTROLS or name == 'language model' or task in CONTROLLED
+def _wanted(name, task, seed): return name in CONTROLS or name == 'language model' or task in CONTROLLED or not seed
 
 def _earlier(out, settings):
     "What an earlier run with the same settings has written."
