@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from lm4lv.core.io import checkpoints, load_checkpoint, save_checkpoint, save_snapshot, write_json
+from lm4lv.core.io import checkpoints, earlier_results, load_checkpoint, save_checkpoint, save_snapshot, write_json
 from lm4lv.core.loop import FitConfig, NonFiniteLoss, StepSampler, fit, learning_rate, smooth
 from fresh import torchrun
 from loop_child import Numbers, loss_fn, network, run
@@ -217,6 +217,19 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError): write_json(tmp_path/'a.json', dict(a=object()))
     assert json.loads((tmp_path/'a.json').read_text()) == dict(a=1)
     assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+
+def test_earlier_results_go_on_only_with_the_settings_that_they_were_measured_with(tmp_path):
+    path = tmp_path/'r.json'
+    settings = dict(seed=0, scale=(.1, .3), name='a')
+    assert earlier_results(path, settings, rows={}) == dict(settings=dict(settings, scale=[.1, .3]), rows={}) and not path.exists()
+    write_json(path, dict(settings=settings, rows=dict(one=1)))
+    assert earlier_results(path, settings, rows={})['rows'] == dict(one=1)
+    with pytest.raises(ValueError, match=r"r\.json.*other settings \(seed: 0 there, 2 here; more: None there, 1 here\)"):
+        earlier_results(path, dict(settings, seed=2, more=1))
+    with pytest.raises(ValueError, match='name: .a. there, None here'): earlier_results(path, dict(seed=0, scale=(.1, .3)))
+    for damaged in ('{"settings"', '[]', '{"rows": {}}', '{"settings": 3}'):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r'r\.json: (no results in JSON|results without settings)'): earlier_results(path, settings)
 
 # trouble
 

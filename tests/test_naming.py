@@ -101,6 +101,17 @@ def test_training_moves_the_adapter_and_the_task_tokens_alone(tmp_path):
     record = json.loads((tmp_path/'n'/'training_record.json').read_text())
     assert record['settings']['questions'] == list(QUESTIONS)
 
+def test_with_kept_adapters_the_task_tokens_alone_are_trained():
+    "Naming beside a restoration's own adapters: one pair of adapters for both."
+    kept = LM4LV.from_pretrained('default')
+    before = {name: p.clone() for name, p in kept.adapters.state_dict().items()}
+    config = NamingConfig(init='default', fit=FitConfig(steps=2, batch=2, lr=1e-2, warmup=1))
+    model, _ = train_naming(config, progress=False)
+    assert all(torch.equal(p.float(), before[name].float()) for name, p in model.adapters.state_dict().items())
+    start, _ = train_naming(NamingConfig(init='default', fit=FitConfig(steps=1, batch=2, lr=1e-12, warmup=1)), progress=False)
+    tokens = lambda m: torch.cat([p.flatten() for p in m.tasks.parameters()])
+    assert (tokens(model) - tokens(start)).abs().max() > 1e-4
+
 def test_the_shipped_weights_name_and_mend_a_noisy_photograph(tmp_path):
     noisy = damage(Photos('builtin', size=96, crops=1, resize='whole')[1], ('denoise', 'very'), seed=1).clamp(0, 1)
     to_image(noisy).save(tmp_path/'noisy.png')

@@ -7,18 +7,18 @@ __all__ = ['KINDS', 'CONFIGURATIONS', 'kind_of', 'Episode', 'episodes', 'prompt'
            'measure_classification', 'plot_classification']
 
 # %% ../../nbs/7_ablations/13k_classification.ipynb #c65cc381
-import json
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 import numpy as np
 import torch
 from .language_model import random_llm
-from ..core.io import write_json
+from ..core.io import earlier_results, write_json
 from ..images.metrics import mean_interval
+from ..images.perceptual import class_names
 from ..images.photos import Photos
 from ..llm.frozen import FrozenLLM, load_llm
-from ..vision.picture_words import PictureWords, class_names
+from ..vision.picture_words import PictureWords
 
 KINDS = dict( # kind -> runs of ImageNet's classes, first and last
     bird=((7, 24), (80, 100), (127, 146)), dog=((151, 268),), reptile=((33, 68),), insect=((300, 320),), fish=((0, 6), (389, 397)))
@@ -115,10 +115,9 @@ def measure_classification(
 ) -> dict: # fit for JSON: method -> N-way K-shot -> share of right answers and its interval
     "Every method on the same episodes."
     read, kinds = described(source, words)
-    path, llm = Path(path), load_llm()
+    llm = load_llm()
     settings = dict(source=Path(source).name, pictures=len(read), episodes=count, seed=seed, words=len(read[0]), codebook=len(words), llm=llm.name)
-    report = json.loads(path.read_text()) if path.exists() else dict(settings=settings, rows={})
-    if report['settings'] != settings: raise ValueError(f"{path}: written with other settings {report['settings']}; choose another file")
+    report = earlier_results(path, settings, rows={})
     order = np.random.default_rng(seed).permutation(len(words))
     names = {text: words.texts[j] for text, j in zip(words.texts, order)}
     pieces = lambda words: [i for word in words for i in llm.tokenizer(f' {word}', add_special_tokens=False).input_ids]

@@ -7,10 +7,9 @@ __all__ = ['SHARE', 'BLANK', 'STEPS', 'hide', 'conversation', 'HiddenWords', 'tr
            'measure_filling', 'plot_filled']
 
 # %% ../../nbs/7_ablations/13j_filling.ipynb #d0f89103
-import json
 from pathlib import Path
 import torch
-from ..core.io import write_json
+from ..core.io import earlier_results, write_json
 from ..core.loop import FitConfig, fit
 from ..images.metrics import decibels, mean_interval
 from ..images.photos import CROP_SCALE, Photos, to_image
@@ -152,14 +151,13 @@ def measure_filling(
     say: callable = print,
 ) -> dict: # fit for JSON
     "Shares of right words by LoRA, by the model as it is, by counting and, if wanted, by the same training around random weights."
-    vision, path = vision or V2LVision.from_pretrained(), Path(path)
+    vision = vision or V2LVision.from_pretrained()
     options = dict(size=vision.image_size, crops=-(-pictures // 24) + 1, scale=CROP_SCALE, random=True, seed=seed)
     taken, groups = Photos(test, **options).spread_groups(pictures)
     ids = vision.read(taken)
     hidden = hide(len(ids), ids[0].numel(), torch.Generator().manual_seed(seed)).view(ids.shape)
     settings = dict(train=Path(train).name, test=Path(test).name, samples=samples, pictures=len(ids), share=SHARE, seed=seed)
-    report = json.loads(path.read_text()) if path.exists() else dict(settings=settings, rows={}, photographs=groups.tolist())
-    if report['settings'] != settings: raise ValueError(f'{path}: written with other settings {report["settings"]}; choose another file')
+    report = earlier_results(path, settings, rows={}, photographs=groups.tolist())
     run = FitConfig(steps=samples // 8, batch=8, lr=1e-3, warmup=10, seed=seed, log_every=5)
     def counted():
         photos = Photos(train, split='train', size=vision.image_size, seed=seed, scale=CROP_SCALE)
@@ -185,10 +183,8 @@ def measure_filling(
 
 def _judged(vision, pictures, ids, hidden, filled):
     "For each picture the share of hidden words that are right, and the squared error where they were hidden."
-    cell = vision.image_size // vision.side
-    squares = (vision.draw(filled).clamp(0, 1) - pictures).square().mean(1).unflatten(2, (-1, cell)).unflatten(1, (-1, cell))
     share = lambda values: [round(v[h].double().mean().item(), 6) for v, h in zip(values, hidden)]
-    return dict(right=share(filled == ids), mse=share(squares.mean((2, 4))), shown=filled[:3].flatten(1).tolist())
+    return dict(right=share(filled == ids), mse=share(vision.errors(filled, pictures)), shown=filled[:3].flatten(1).tolist())
 
 def plot_filled(
     result: dict, # of `measure_filling`

@@ -8,12 +8,12 @@ __all__ = ['SHARES', 'TASKS', 'CONTROLS', 'PROMPTS', 'CONTROLLED', 'FIRST', 'hid
            'language_writers', 'each_its_own', 'restore_words', 'measure', 'gathered']
 
 # %% ../../nbs/7_ablations/13g_in_context.ipynb #0f931b27
-import json, time
+import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
 import torch
-from ..core.io import write_json
+from ..core.io import earlier_results, write_json
 from ..images.degradations import filter_each, gaussian_kernel
 from ..images.metrics import decibels, mean_interval
 from ..images.photos import CROP_SCALE, Photos, photo_paths
@@ -171,10 +171,8 @@ class Trial:
         "Mean squared error over the pixels of the words that were asked for, all other words being right."
         ids = self.clean.clone()
         ids[:, at:at + self.m] = written
-        drawn = self.vision.draw(ids.view(len(ids), self.vision.side, -1)).clamp(0, 1)
-        cell = self.vision.image_size // self.vision.side
-        squares = (drawn - self.pictures).square().mean(1).unflatten(2, (-1, cell)).unflatten(1, (-1, cell))
-        return squares.mean((2, 4)).flatten(1)[:, at:at + self.m].mean(1)
+        errors = self.vision.errors(ids.view(len(ids), self.vision.side, -1), self.pictures)
+        return errors.flatten(1)[:, at:at + self.m].mean(1)
 
 def language_writer(
     prompts: Prompts, llm: FrozenLLM,
@@ -228,8 +226,7 @@ def measure(
     begun, vision, llm = time.monotonic(), vision or V2LVision.from_pretrained(), llm or load_llm()
     settings = dict(pictures=pictures, seeds=seeds, at_once=at_once, n=8, m=2, scale=list(CROP_SCALE), llm=llm.name,
                     source=Path(images).name, others=Path(others).name)
-    out, result = Path(out), dict(settings=settings, seconds=0., rows={})
-    if out.exists(): result = _earlier(out, settings)
+    result = earlier_results(out, settings, seconds=0., rows={})
     spent = result['seconds']
     shown = Photos(others, split='train', size=vision.image_size, crops=10, scale=CROP_SCALE, seed=1).spread(10)
     each = -(-pictures // len(photo_paths(images)))
@@ -254,13 +251,6 @@ def measure(
     return result
 
 def _wanted(name, task, seed): return name in CONTROLS or name == 'language model' or task in CONTROLLED or not seed
-
-def _earlier(out, settings):
-    "What an earlier run with the same settings has written."
-    result = json.loads(out.read_text())
-    if result['settings'] == settings: return result
-    odd = ', '.join(key for key, value in settings.items() if result['settings'].get(key) != value)
-    raise ValueError(f'{out}: written with other settings ({odd}); choose another file, or remove it')
 
 def _step(row, trial, task, prompt, methods, seed):
     "One pair of words for each picture of a trial, by some methods, into the row."

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DAMAGES', 'STRENGTHS', 'LABELS', 'PREFIX', 'QUESTIONS', 'SYSTEM', 'GRID', 'TOOLS', 'SYMPTOMS', 'Damage', 'in_words',
            'with_cure', 'damage', 'blacken', 'place_in_words', 'conversation', 'NamedDamage', 'NamingConfig',
-           'train_naming', 'ask', 'likelihoods', 'item_likelihoods', 'read_off', 'labelled', 'parse', 'accuracy',
-           'linear_probe', 'measure_naming', 'tools_of', 'mend', 'measure_mending', 'second_turn', 'measure_turns',
-           'question_vectors', 'plan_prompt', 'plans', 'measure_ways']
+           'train_naming', 'ask', 'likelihoods', 'item_likelihoods', 'tokens_of', 'read_off', 'labelled', 'parse',
+           'accuracy', 'linear_probe', 'measure_naming', 'tools_of', 'mend', 'measure_mending', 'second_turn',
+           'measure_turns', 'question_vectors', 'plan_prompt', 'plans', 'measure_ways']
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #50abf21b
 import json, re
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ..core.io import write_json, write_training_record
+from ..core.io import earlier_results, write_json, write_training_record
 from ..core.loop import FitConfig, fit
 from ..images.degradations import make_pairs, sample_params
 from ..images.metrics import mean_interval, psnr
@@ -202,8 +202,8 @@ def _crops(images, size=32, crops=len(LABELS), scale=CROP_SCALE, seed=0):
     photos = Photos(images, split='test', size=size, crops=crops, seed=seed, scale=scale, random=True)
     return photos.spread_groups(len(photos))
 
-def _tokens(model, images):
-    "All visual tokens of each picture in one row, (B, N * D)."
+def tokens_of(model: LM4LV, images: torch.Tensor) -> torch.Tensor: # (B, 3, S, S) -> (B, N * D)
+    "All visual tokens of each picture in one row."
     return torch.cat([model.encode(some).flatten(1) for some in images.split(64)]).float().cpu()
 
 def read_off(
@@ -256,36 +256,37 @@ def linear_probe(
     "Logistic regression from all visual tokens of a picture to its label."
     samples = [data[i] for i in range(count)]
     x, y = torch.cat([s['images'] for s in samples]), [LABELS.index(s['truth']) for s in samples]
-    return [LABELS[i] for i in read_off(_tokens(model, x), y, _tokens(model, images), strength=1e-3, max_iter=500)]
+    return [LABELS[i] for i in read_off(tokens_of(model, x), y, tokens_of(model, images), strength=1e-3, max_iter=500)]
 
 # %% ../../nbs/7_ablations/13h_naming.ipynb #02fb8283
 def measure_naming(
     path: str | Path, # of the results; rows that are there are kept
     train: str, test: str, # sources of photographs
     seeds: int = 3, samples: int = 2400,
-    controls: tuple = ('pretrained', 'random weights'), # what is trained around, for each seed
+    controls: tuple = ('pretrained', 'random weights', 'task tokens alone'), # what is trained, for each seed; the last keeps a restoration's adapters
     save: str | Path | None = None, # folder for the first pretrained model
+    init: str = 'default', # whose adapters are kept where task tokens alone are trained
     say: callable = print,
 ) -> dict: # fit for JSON
     "Accuracy of the trained adapters and of their controls, row by row, written after each."
-    report = json.loads(Path(path).read_text()) if Path(path).exists() else dict(train=str(train), test=str(test), samples=samples, rows={})
+    report = earlier_results(path, dict(train=Path(train).name, test=Path(test).name, samples=samples), rows={})
     images, labels, groups = labelled(test)
     holes, _, cells = _holes(test, images.shape[-1])
     for seed, control in product(range(seeds), controls):
         name = f'{control}, seed {seed}'
         if name in report['rows']: continue
         say(name)
-        config = NamingConfig(images=str(train), fit=FitConfig(steps=samples // 8, batch=8, lr=3e-3, warmup=20, seed=seed))
-        change = None if control == 'pretrained' else lambda llm: random_llm(llm, seed)
+        kept = init if control == 'task tokens alone' else None
+        config = NamingConfig(images=str(train), init=kept, fit=FitConfig(steps=samples // 8, batch=8, lr=3e-3, warmup=20, seed=seed))
+        change = (lambda llm: random_llm(llm, seed)) if control == 'random weights' else None
         folder = save if control == 'pretrained' and seed == 0 else None
         model, log = train_naming(config, folder, change, progress=False)
         row = dict(accuracy(labels, [parse(s) for s in ask(model, images, 'what')], groups), seconds=log[-1]['seconds'])
         row['mend'] = accuracy(labels, [parse(s) for s in ask(model, images, 'mend')], groups)['exact']
         told = torch.tensor([float(s == f'{PREFIX}{place_in_words(cell)}') for s, cell in zip(ask(model, holes, 'where'), cells)])
         row['where'], row['where_ci'] = mean_interval(told, groups)
-        if control == 'pretrained':
-            logs = likelihoods(model, images[::2], 'what', [in_words(label) for label in LABELS])
-            row['likeliest'] = accuracy(labels[::2], [LABELS[i] for i in logs.argmax(-1).tolist()], groups[::2])
+        logs = likelihoods(model, images[::2], 'what', [in_words(label) for label in LABELS])
+        row['likeliest'] = accuracy(labels[::2], [LABELS[i] for i in logs.argmax(-1).tolist()], groups[::2])
         report['rows'][name] = row
         write_json(path, report)
     if 'linear probe' not in report['rows']:
@@ -440,7 +441,7 @@ def measure_ways(
     x, y = torch.cat([s['images'] for s in samples]), [s['truth'] for s in samples]
     clean, groups, cells = _holes(test, side)
     report['hole'] = {}
-    for name, vectors in {'hidden vector': lambda images: question_vectors(namer, images, 'where'), 'visual tokens': lambda images: _tokens(namer, images)}.items():
+    for name, vectors in {'hidden vector': lambda images: question_vectors(namer, images, 'where'), 'visual tokens': lambda images: tokens_of(namer, images)}.items():
         right = [float(a == b) for a, b in zip(read_off(vectors(x), y, vectors(clean)), cells)]
         report['hole'][name] = dict(zip(('right', 'ci'), mean_interval(torch.tensor(right), groups)), fitted_on=count)
     write_json(path, report)

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 import numpy as np
 import torch
+import torch.nn.functional as F
 from .naming import GRID, blacken
-from ..core.io import replacing, write_json
+from ..core.io import earlier_results, replacing, write_json
 from ..core.loop import FitConfig, fit
 from ..images.metrics import decibels, mean_interval
 from ..images.photos import CROP_SCALE, Photos, to_image
@@ -88,8 +89,7 @@ def answers(
 
 def patch_means(images: torch.Tensor) -> torch.Tensor: # (B, 3, S, S) -> (B, 16)
     "How bright each patch is."
-    side = images.shape[-1] // GRID
-    return images.mean(1).unflatten(2, (GRID, side)).unflatten(1, (GRID, side)).mean((2, 4)).flatten(1)
+    return F.adaptive_avg_pool2d(images.mean(1, keepdim=True), GRID).flatten(1)
 
 def read_place(
     shown: torch.Tensor, drawn: torch.Tensor, # (B, 3, S, S) each
@@ -110,8 +110,7 @@ def measure_pointing(
     "Shares of right places for each kind of request, after a training of its own, with intervals over photographs."
     path = Path(path)
     settings = dict(train=Path(train).name, test=Path(test).name, samples=samples, count=count)
-    report = json.loads(path.read_text()) if path.exists() else dict(settings=settings, kinds={})
-    if report['settings'] != settings: raise ValueError(f"{path}: written with other settings {report['settings']}; choose another file")
+    report = earlier_results(path, settings, kinds={})
     run = FitConfig(steps=samples // 8, batch=8, lr=1.5e-3, warmup=20, log_every=5)
     for kind in REQUESTS:
         if kind in report['kinds']: continue

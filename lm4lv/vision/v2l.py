@@ -232,6 +232,14 @@ class V2LVision(VisionBase):
         "Pictures of words."
         return (self.network.decode(look_up(ids, self.network.codes), features) + 1) / 2
 
+    def errors(self,
+        ids: torch.Tensor, # (B, h, w), positions in the codebook
+        pictures: torch.Tensor, # (B, 3, S, S) in [0, 1]
+    ) -> torch.Tensor: # (B, h, w)
+        "Mean squared error of the pictures drawn, over the pixels of each word."
+        squares = (self.draw(ids).clamp(0, 1) - pictures).square().mean(1, keepdim=True)
+        return F.adaptive_avg_pool2d(squares, self.side)[:, 0]
+
     def text(self, ids: torch.Tensor) -> list: # (h, w) -> h rows of w words
         "The words themselves."
         return [[self.words.texts[i] for i in row] for row in ids.tolist()]
