@@ -211,6 +211,19 @@ def majority(outputs):
 ''', [('def majority(outputs): return outputs.mode(1).values', 'takes the smallest number'),
       ('def majority(outputs): return outputs[:, 0]', 'most frequent word of each place'),
       ('def majority(outputs): return outputs.flatten(1).mode(1).values', '(B, m)')]),
+    '09b_guided_attention': ('''
+import torch
+def guide_loss(shares, columns, groups):
+    logs = shares[:, torch.arange(len(columns)), columns].log().mean(1)
+    return -logs.view(groups, -1).amax(1).mean()
+''', [('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].log().mean()', 'one head of each group'),
+      ('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].log().mean(1).max()', 'leaves the other groups'),
+      ('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].mean(1).log().view(groups, -1).amax(1).mean()', 'not the logarithm of the mean')]),
+    '13n_guided': ('''
+def extra_help(guided, plain, guided_random, plain_random):
+    return ((guided - plain) - (guided_random - plain_random)).mean()
+''', [('def extra_help(guided, plain, guided_random, plain_random): return (guided - guided_random).mean()', 'not level before'),
+      ('def extra_help(guided, plain, guided_random, plain_random): return (guided - plain).mean()', 'take that off')]),
     '13i_rotation': ('''
 def shuffle_patches(images, order):
     patches = to_patches(images).movedim(4, 3)

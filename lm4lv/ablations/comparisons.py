@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KEY', 'LABELS', 'COLOURS', 'Variant', 'build_variant', 'reference', 'find_variants', 'answers', 'detail', 'measure',
            'run_variant', 'read_results', 'same', 'record', 'stands', 'settings_of', 'digest', 'run_row', 'run_series',
-           'strip', 'save_row_pictures', 'read_strip', 'plot_rows', 'interval', 'shown', 'compared', 'by_name',
-           'type_of', 'table', 'plot_curves']
+           'strip', 'save_row_pictures', 'read_strip', 'plot_rows', 'interval', 'shown', 'compared', 'paired',
+           'by_name', 'type_of', 'table', 'plot_curves']
 
 # %% ../../nbs/7_ablations/13a_fair_comparisons.ipynb #8bb0bd01
 import copy, dataclasses, hashlib, json, math, shutil
@@ -298,6 +298,16 @@ def compared(
     a, b = values_of(name), values_of(other)
     both = sorted(a.keys() & b.keys())
     return [a[k] - b[k] for k in both if k[0] == both[-1][0]]
+
+def paired(
+    rows: list, name: str, other: str = 'lm4lv', task: str = 'denoise',
+) -> tuple: # mean difference in dB, and half of its 95% interval over photographs
+    "One variant minus another, crop by crop: a mean over the seeds that both have with the same settings."
+    both = [(a, b) for a in rows for b in rows if (a['name'], b['name']) == (name, other) and a['task'] == b['task'] == task
+            and all(a[k] == b[k] for k in ('samples', 'common', 'seed')) and 'each' in a and 'each' in b]
+    if not both: raise ValueError(f'{name} and {other}, {task}: no rows of one seed with the PSNR of each crop')
+    differences = torch.stack([torch.tensor(a['each']) - torch.tensor(b['each']) for a, b in both]).mean(0)
+    return mean_interval(differences, torch.arange(len(differences)) // both[0][0]['settings']['test']['crops'])
 
 def by_name(
     rows: list, task: str, names: list | None = None,

@@ -19,6 +19,7 @@ from ..images.degradations import TASKS, Task, get_task, sample_nothing
 from ..images.metrics import psnr
 from ..images.photos import CROP_SCALE, Photos, to_image
 from ..model.generation import restore
+from ..model.guided_attention import source_tokens
 from ..model.next_element import LM4LV
 
 PATCH = 8 # pixels a side, of the default MAE
@@ -51,10 +52,11 @@ PARTS = dict(places=move_patches, patches=rotate_patches, roll=roll_patches)
 @contextmanager
 def with_parts():
     "Inside, the three are tasks that can be trained and measured like any other."
-    TASKS.update({name: Task(name, sample_nothing, change, True) for name, change in PARTS.items()})
+    new = {name: Task(name, sample_nothing, change, True) for name, change in PARTS.items() if name not in TASKS}
+    TASKS.update(new)
     try: yield
     finally:
-        for name in PARTS: TASKS.pop(name, None)
+        for name in new: TASKS.pop(name)
 
 # %% ../../nbs/7_ablations/13i_rotation.ipynb #f4289d17
 def order_of(
@@ -62,9 +64,7 @@ def order_of(
     side: int = 4, # patches in a row
 ) -> torch.Tensor: # (side ** 2,) for each patch of the target the input's patch that it is made from
     "Which patch comes from where, both counted along rows from 0."
-    numbers = torch.arange(side ** 2.).view(1, 1, side, 1, side, 1).expand(-1, -1, -1, PATCH, -1, PATCH)
-    change = PARTS[task] if task in PARTS else get_task(task).apply
-    return to_patches(change(from_patches(numbers), None))[0, 0, :, 0, :, 0].flatten().long()
+    with with_parts(): return source_tokens(task, side ** 2)
 
 def share_on(
     seen: Attention, # as `attention` returns it

@@ -16,6 +16,7 @@ from ..images.degradations import get_task
 from ..evaluation.restoration import PAPER
 from .comparisons import LABELS, interval, shown
 from .experts import EXPERTS, PAPER_3
+from .guided import GUIDED
 from .heads import HEADS
 from .language_model import VARIANTS
 from .vision_modules import VISION_VARIANTS
@@ -23,7 +24,7 @@ from .vision_modules import VISION_VARIANTS
 # %% ../../nbs/7_ablations/14_verdicts.ipynb #c6e7c8ca
 def all_variants() -> dict: # name -> Variant
     "Everything that `lm4lv ablate` can change."
-    return VARIANTS | HEADS | EXPERTS | VISION_VARIANTS
+    return VARIANTS | HEADS | EXPERTS | VISION_VARIANTS | GUIDED
 
 @dataclass(frozen=True)
 class Claim:

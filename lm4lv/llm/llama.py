@@ -242,6 +242,20 @@ class LlamaDecoder:
             answers = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=shared)
         return out(answers.transpose(1, 2).flatten(2))
 
+    def log_shares(self,
+        i: int, x: torch.Tensor, # a layer, and the residual stream before it: (B, T, H), of whole sequences without padding
+        queries: torch.Tensor, # (n,) positions that look
+    ) -> torch.Tensor: # (B, heads, n, T)
+        "How each head of layer `i` shares out its attention over all positions, as natural logarithms."
+        self.fuse()
+        angles = self.rotary(x, torch.arange(x.shape[1], device=x.device)[None])
+        project = self.joined[i][0]
+        looking, seen, _ = run(_Split, project(self.norm(x, self.norms[i][0])), *angles, self.heads, self.kv_heads)
+        looking = looking[:, :, queries].unflatten(1, (self.kv_heads, -1))
+        scores = looking @ seen[:, :, None].transpose(-1, -2) * self.head_dim ** -0.5
+        scores = scores.flatten(1, 2) + self.mask_of(x.shape[1], 0, None, x, True)[..., queries, :]
+        return scores.float().log_softmax(-1)
+
     def mlp(self, i, x):
         "The gated MLP, for each position by itself."
         widen, narrow = self.joined[i][2:]

@@ -24,7 +24,7 @@ def task_folders(
     "The checkpoint of each task in a folder; `CheckpointError` where there is none."
     folder = checkpoint_folder(name)
     inner = sorted(path.parent for path in folder.glob('*/lm4lv.json'))
-    bank, folders = folder/BANK, task_folders('default') if str(name) == 'native' else {} # it has no tasks that move pixels
+    bank, folders = folder/BANK, {}
     if bank in inner: folders |= dict.fromkeys(read_config(bank)['tasks'], bank)
     if (folder/'lm4lv.json').exists() or not inner: folders |= dict.fromkeys(read_config(folder)['tasks'], folder)
     for path in inner:

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TRAINABLE', 'TrainConfig', 'check_training', 'set_values', 'PairBatches', 'set_trainable', 'describe', 'Watch',
-           'NextElementLoss', 'frozen_dtype', 'visual_layer', 'absolute', 'build', 'warm_start', 'refit',
-           'training_data', 'train', 'save_trained']
+           'NextElementLoss', 'frozen_dtype', 'visual_layer', 'absolute', 'build', 'warm_start', 'guided_start',
+           'refit', 'training_data', 'train', 'save_trained']
 
 # %% ../../nbs/5_training/10_training.ipynb #516919b0
-import dataclasses, os
+import dataclasses, json, os
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
-from ..core.io import trained, write_training_record
+from ..core.io import checkpoints, trained, write_json, write_training_record
 from ..core.loop import FitConfig, check_config, check_range, fit, plot_log
 from ..images.degradations import Pairs, get_task, make_pairs
 from ..images.photos import CROP_SCALE, IndexedPhotos, Photos, to_image
@@ -20,6 +20,7 @@ from ..vision.loading import load_vision
 from ..vision.mae import MAE
 from ..llm.frozen import DEFAULT, best_dtype, load_llm
 from ..model.generation import restore
+from ..model.guided_attention import guide
 from ..model.next_element import LM4LV
 from .datasets import ItemPhotos, PicturePaths, collate_items
 
@@ -45,6 +46,8 @@ class TrainConfig:
     crop_scale: tuple = CROP_SCALE # range of a crop's area, as a share of the largest square of the photograph
     resize: str = 'crop' # 'crop' cuts random squares; 'whole', as in the paper, squeezes the whole picture into a square
     input_noise: float = 0.0 # largest noise on the answer's tokens as inputs, against leaning on them
+    guide_steps: int = 0 # steps before all others in which heads of an early layer are taught where to look (chapter 9b); 0 for none
+    guide_layer: int = 1 # the layer of those heads, counted from 0
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
     refit: int = 0 # pairs, not trained on, for a least-squares de-adapter at the end; 0 keeps the trained one
     refit_share: float = 0.5 # how far the de-adapter goes to the least-squares one; half-way does best
@@ -63,6 +66,7 @@ def check_training(config: TrainConfig) -> None:
     for key in ('refit', 'warm_start', 'text_weight', 'pixel_weight', 'input_noise'): check_range(key, getattr(config, key), 0, 10 ** 6)
     check_range('task_length', config.task_length, 0, 10_000)
     for key in ('lora_rank', 'text_every'): check_range(key, getattr(config, key), 1)
+    for key in ('guide_steps', 'guide_layer'): check_range(key, getattr(config, key), 0)
     if not config.tasks: raise ValueError('tasks: expected at least one')
     for task in config.tasks: get_task(task)
     if len(set(config.tasks)) < len(config.tasks): raise ValueError(f"setting tasks={','.join(config.tasks)}: each task once")
@@ -250,6 +254,18 @@ def warm_start(model, pairs: Pairs, batch_size: int = 16):
         previous.append(model.previous_features(batch, features))
     model.adapters.fit(torch.cat(hidden), torch.cat(targets), torch.cat(previous))
 
+def guided_start(model, data, collate, config: TrainConfig, progress: bool = False) -> list: # the log of it
+    "Where `guide_steps` asks for it, teach heads where to look, once, before the first step; controls without a language model do without."
+    if not config.guide_steps or config.items or not isinstance(model, LM4LV): return []
+    kept = Path(config.fit.out)/'guide.json' if config.fit.out else None
+    if kept and kept.exists() and checkpoints(config.fit.out): return json.loads(kept.read_text())
+    if progress: print(f'Guiding heads of layer {config.guide_layer}: {config.guide_steps:,} steps')
+    log = guide(model, data, collate, config.fit, config.guide_steps, config.guide_layer, config.input_noise, progress=progress)
+    if kept and int(os.environ.get('RANK', 0)) == 0:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, log)
+    return log
+
 @torch.no_grad()
 def refit(model, pairs: Pairs, share: float = 0.5):
     "Move the de-adapter so far towards the one that least squares finds for the output vectors of the trained model."
@@ -278,7 +294,8 @@ def train(
     llm = getattr(model, 'llm', None) # a control may do without
     fingerprint = llm.fingerprint() if llm else None
     data, collate = training_data(config, model.vision.image_size)
-    if config.warm_start and not config.init and not config.items:
+    guided = guided_start(model, data, collate, config, progress)
+    if config.warm_start and not config.items and (config.guide_steps or not config.init):
         warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     model.every_weight = any(os.environ.get(f'ACCELERATE_USE_{name}') for name in ('FSDP', 'DEEPSPEED'))
@@ -292,10 +309,10 @@ def train(
         refit(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])), config.refit_share)
     if llm and llm.fingerprint() != fingerprint: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
-    if save: save_trained(model, save, config, log)
+    if save: save_trained(model, save, config, log, guided)
     return model, log
 
-def save_trained(model, folder, config, log):
+def save_trained(model, folder, config, log, guided=()):
     "Write what was trained, with a record of how; a vision module that was trained lies in the same folder."
     first = int(os.environ.get('RANK', 0)) == 0 # of several processes; the others help to gather what lies in shares
     if {'encoder', 'decoder'} & set(config.trainable):
@@ -307,4 +324,4 @@ def save_trained(model, folder, config, log):
             model.config()
         return
     model.save_pretrained(folder)
-    write_training_record(folder, config, log)
+    write_training_record(folder, config, log, **dict(guide=guided) if guided else {})
