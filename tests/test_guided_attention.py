@@ -89,6 +89,17 @@ def test_heads_of_the_real_model_learn_to_look_along_a_rotation(llm):
     assert log[-1]['loss'] < log[0]['loss'] - 1, [entry['loss'] for entry in log]
     assert log[-1]['share'] > 2 * log[0]['share'] and log[-1]['share'] > 2 / 93, 'a share of a sequence of 93 positions'
 
+def test_lora_waits_until_heads_have_been_guided(model):
+    model.requires_grad_(False)
+    model.adapters.requires_grad_(True)
+    model.llm.add_lora(2, 4.)
+    lora = {name: p for name, p in model.llm.named_parameters() if 'lora_' in name}
+    for p in lora.values(): p.requires_grad_(True)
+    before, rows, config = {name: p.detach().clone() for name, p in lora.items()}, Rows(model), TrainConfig().fit
+    config.batch = 4
+    guide(model, rows, rows.collate, config, 2, 1)
+    for name, p in lora.items(): assert torch.equal(p, before[name]) and p.requires_grad, name
+
 def test_a_layer_that_is_not_run_and_a_model_that_hides_its_attention_are_refused(model, tokenizer):
     with pytest.raises(ValueError, match='guide_layer'): Guided(model, 2)
     with pytest.raises(ValueError, match='guide_steps: .* expected a LLaMA-style model'):

@@ -76,10 +76,10 @@ def guide(
     def loss(guided, batch):
         total, share = guided(*model.pair_batch(Pairs(**batch)), input_noise)
         return total, dict(share=share)
-    deadapter = [p for p in model.adapters.deadapter.parameters() if p.requires_grad]
-    for p in deadapter: p.requires_grad_(False)
+    others = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(('adapters.adapter.', 'tasks.'))]
+    for p in others: p.requires_grad_(False) # the de-adapter, and LoRA where there is any
     try:
         config = dataclasses.replace(config, steps=steps, warmup=min(20, steps), seconds=0., out=None, tracker=None, snapshot_every=0)
         return fit(Guided(model, layer), dataset, loss, config, collate, on_log, progress, unused=True)
     finally:
-        for p in deadapter: p.requires_grad_(True)
+        for p in others: p.requires_grad_(True)
