@@ -20,6 +20,7 @@ from lm4lv.ablations.comparisons import (Variant, build_variant, compared, find_
 from lm4lv.ablations.experts import EXPERTS, count_parameters, matched, mlp, one_layer_transformer
 from lm4lv.ablations.heads import HEADS, Mixture, Skip, with_head
 from lm4lv.ablations.language_model import SENTENCES, Parallel, Bidirectional, VARIANTS, Sentence, first_layers, parallel, random_llm, shuffled_llm, solve
+from lm4lv.ablations.guided import GUIDED
 from lm4lv.ablations.verdicts import (CLAIMS, DOUBLINGS, MINIMUM, PAPER_SAMPLES, Claim, Evidence, all_variants, closer_detail, evidence, gain, halfway,
                                      in_words, judge, levels, moves, page, plot_forest, shipped_runs)
 
@@ -227,11 +228,12 @@ SMALL = [n for n in all_variants() if n not in ('first-5', 'first-10', 'first-20
 @pytest.mark.parametrize('name', SMALL)
 def test_every_variant_is_trained_and_measured_and_leaves_the_frozen_frozen(name, config, photos):
     variant, made = all_variants()[name], {}
+    depth = dict(visual_depth=1.0) if name in GUIDED else {} # two layers, the second of which is guided
     def keep(model):
         made.update(model=model, llm=model.llm and model.llm.fingerprint(), vision=fingerprint(model.vision))
         return model
     inner = variant.model or (lambda model, config: model)
-    row, written = run_variant(dataclasses.replace(variant, model=lambda m, c: keep(inner(m, c))), config(), photos, progress=False)
+    row, written = run_variant(dataclasses.replace(variant, model=lambda m, c: keep(inner(m, c))), config(**depth), photos, progress=False)
     model = made['model']
     assert (model.llm and model.llm.fingerprint(), fingerprint(model.vision)) == (made['llm'], made['vision'])
     assert written.shape == photos.shape and 0 <= written.min() and written.max() <= 1
