@@ -321,6 +321,7 @@ def _remove_checkpoints(out):
 
 def _train(config, save, fresh, device, train):
     "Train where nobody else does, with a bar on a terminal and plain lines in a log."
+    from lm4lv.core.io import first_process
     from lm4lv.core.loop import only_one
     _folder(save, '--save')
     _train_on(device)
@@ -330,7 +331,7 @@ def _train(config, save, fresh, device, train):
         if time.monotonic() - said['at'] < 30 and entry['step'] < config.fit.steps: return
         said['at'] = time.monotonic()
         _say(f"step {entry['step']:,}, loss {entry['loss']:.4g}, {entry['seconds']:.0f} s")
-    first = int(os.environ.get('RANK', 0)) == 0 # of several processes, which train as one
+    first = first_process()
     with only_one(config.fit.out, '--save') if first else nullcontext():
         if fresh and first: _remove_checkpoints(config.fit.out)
         _, log = train(config, save, on_log=None if _on_terminal() else plain, progress=_on_terminal())

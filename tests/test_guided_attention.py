@@ -1,9 +1,9 @@
 "Heads that are shown where to look: the loss, what it moves, and a training that begins with it."
-import json
+import json, shutil
 import pytest
 import torch
 from lm4lv.ablations.rotation import with_parts
-from lm4lv.images.degradations import TASKS, get_task, make_pairs
+from lm4lv.images.degradations import TASKS, Pairs, get_task, make_pairs
 from lm4lv.model.guided_attention import Guided, guide, log_attention, source_tokens
 from lm4lv.model.next_element import tiny_model
 from lm4lv.training.trainer import TrainConfig, build, set_values, train, training_data
@@ -31,7 +31,6 @@ def model(tokenizer):
 def a_batch(model, tasks=('flip', 'rotate', 'denoise')):
     images = torch.rand(len(tasks), 3, 16, 16, generator=torch.Generator().manual_seed(2))
     pairs = [make_pairs(images[i:i + 1], task, [i]) for i, task in enumerate(tasks)]
-    from lm4lv.images.degradations import Pairs
     return model.pair_batch(Pairs(torch.cat([p.input for p in pairs]), torch.cat([p.target for p in pairs]), [q for p in pairs for q in p.params]))
 
 @pytest.mark.parametrize('layer', [0, 1])
@@ -60,17 +59,17 @@ def test_the_loss_takes_the_best_head_of_each_group(model):
 
 class Rows:
     "A few pairs, again and again."
-    def __init__(self, model, task='flip'): self.images, self.task = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(3)), task
+    def __init__(self): self.images = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     def __len__(self): return 8
     def __getitem__(self, i): return i % 8
     def collate(self, rows):
-        pairs = make_pairs(self.images[rows], self.task, rows)
+        pairs = make_pairs(self.images[rows], 'flip', rows)
         return dict(input=pairs.input, target=pairs.target, params=pairs.params)
 
 def test_guiding_moves_adapter_and_task_tokens_alone(model):
     model.llm.requires_grad_(False)
     before, words = {k: v.clone() for k, v in model.trained_state().items()}, model.llm.fingerprint()
-    rows, config = Rows(model), TrainConfig().fit
+    rows, config = Rows(), TrainConfig().fit
     config.batch, config.log_every = 8, 10
     log = guide(model, rows, rows.collate, config, 20, 1)
     after = model.trained_state()
@@ -95,7 +94,7 @@ def test_lora_waits_until_heads_have_been_guided(model):
     model.llm.add_lora(2, 4.)
     lora = {name: p for name, p in model.llm.named_parameters() if 'lora_' in name}
     for p in lora.values(): p.requires_grad_(True)
-    before, rows, config = {name: p.detach().clone() for name, p in lora.items()}, Rows(model), TrainConfig().fit
+    before, rows, config = {name: p.detach().clone() for name, p in lora.items()}, Rows(), TrainConfig().fit
     config.batch = 4
     guide(model, rows, rows.collate, config, 2, 1)
     for name, p in lora.items(): assert torch.equal(p, before[name]) and p.requires_grad, name
@@ -120,7 +119,6 @@ def test_a_training_begins_with_it_once_and_its_record_says_so(base, tmp_path):
     record = json.loads((tmp_path/'whole/training_record.json').read_text())
     assert record['guide'][-1]['step'] == 2
     assert record['guide'] == json.loads((out/'guide.json').read_text()) and 0 <= record['guide'][-1]['share'] <= 1
-    import shutil
     shutil.rmtree(sorted(out.glob('step-*'))[-1]) # as if it had stopped a step before its end
     again, _ = train(short(base, out=out), save=tmp_path/'again', progress=False)
     for name, value in whole.trained_state().items(): assert torch.equal(value, again.trained_state()[name]), name

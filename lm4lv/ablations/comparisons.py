@@ -288,23 +288,23 @@ def shown(values: list, sign: str = '') -> str: # '24.00 ± 0.51', or '24.00' of
     text = f'{mean:{sign}.2f}'
     return text if half is None else f'{text} ± {half:.2f}'
 
+def _matched(rows, name, other, task):
+    "Rows of two variants with the same settings and seed, side by side, at the largest budget that both have."
+    a, b = ({(r['samples'], r['common'], r['seed']): r for r in rows if (r['name'], r['task']) == (variant, task)} for variant in (name, other))
+    both = sorted(a.keys() & b.keys())
+    return [(a[k], b[k]) for k in both if k[0] == both[-1][0]]
+
 def compared(
     rows: list, name: str, other: str = 'lm4lv', task: str = 'denoise', key: str = 'psnr',
 ) -> list[float]: # one difference for each seed, in dB
     "One variant minus another, seed by seed, where both have the same settings; at the largest budget that both have."
-    def values_of(variant):
-        mine = [r for r in rows if r['name'] == variant and r['task'] == task]
-        return {(r['samples'], r['common'], r['seed']): r[key] for r in mine}
-    a, b = values_of(name), values_of(other)
-    both = sorted(a.keys() & b.keys())
-    return [a[k] - b[k] for k in both if k[0] == both[-1][0]]
+    return [a[key] - b[key] for a, b in _matched(rows, name, other, task)]
 
 def paired(
     rows: list, name: str, other: str = 'lm4lv', task: str = 'denoise',
 ) -> tuple: # mean difference in dB, and half of its 95% interval over photographs
-    "One variant minus another, crop by crop: a mean over the seeds that both have with the same settings."
-    both = [(a, b) for a in rows for b in rows if (a['name'], b['name']) == (name, other) and a['task'] == b['task'] == task
-            and all(a[k] == b[k] for k in ('samples', 'common', 'seed')) and 'each' in a and 'each' in b]
+    "One variant minus another, crop by crop: a mean over the seeds that `compared` compares."
+    both = [(a, b) for a, b in _matched(rows, name, other, task) if 'each' in a and 'each' in b]
     if not both: raise ValueError(f'{name} and {other}, {task}: no rows of one seed with the PSNR of each crop')
     differences = torch.stack([torch.tensor(a['each']) - torch.tensor(b['each']) for a, b in both]).mean(0)
     return mean_interval(differences, torch.arange(len(differences)) // both[0][0]['settings']['test']['crops'])

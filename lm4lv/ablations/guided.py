@@ -6,9 +6,8 @@
 __all__ = ['GUIDED', 'MODELS', 'measure_shares']
 
 # %% ../../nbs/7_ablations/13n_guided.ipynb #ddb64428
-import json
 from pathlib import Path
-from ..core.io import write_json
+from ..core.io import earlier_results, write_json
 from ..core.loop import FitConfig
 from ..model.guided_attention import guide
 from ..training.trainer import TrainConfig, build, training_data
@@ -31,15 +30,16 @@ def measure_shares(
     path: str | Path, # JSON file of the results; what it holds already is not measured again
     images: str, task: str = 'rotate',
     steps: int = 200, layers: tuple = (0, 1), seed: int = 0,
-) -> dict: # model -> layer -> curve of (step, share)
+) -> dict: # model -> layer -> curve of (step, share), under `shares`
     "How much attention heads pay to the right token after being guided, in each of some layers, and around each of `MODELS`."
-    results = json.loads(Path(path).read_text()) if Path(path).exists() else {}
+    results = earlier_results(path, dict(images=Path(images).name, task=task, steps=steps, seed=seed), shares={})
     config = TrainConfig(images=images, tasks=(task,), input_noise=.5, fit=FitConfig(batch=16, lr=2e-3, seed=seed, log_every=10))
     for name, change in MODELS.items():
         for layer in layers:
-            if str(layer) in results.setdefault(name, {}): continue
+            curves = results['shares'].setdefault(name, {})
+            if str(layer) in curves: continue
             model = build(config, change and (lambda llm: change(llm, seed)))
             log = guide(model, *training_data(config, model.vision.image_size), config.fit, steps, layer, config.input_noise)
-            results[name][str(layer)] = [(entry['step'], round(entry['share'], 4)) for entry in log]
+            curves[str(layer)] = [(entry['step'], round(entry['share'], 4)) for entry in log]
             write_json(path, results)
     return results

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'PACKAGE', 'WEIGHTS', 'replacing', 'write_json', 'earlier_results', 'write_tensors', 'file_hash',
-           'write_training_record', 'runs_of', 'trained', 'full', 'checkpoints', 'remove_unfinished', 'save_checkpoint',
-           'load_checkpoint', 'check_settings', 'save_snapshot', 'quiet', 'load_whole', 'fingerprint', 'cache_folder',
-           'FetchError', 'at_hand', 'fetch_package']
+           'write_training_record', 'runs_of', 'first_process', 'trained', 'full', 'checkpoints', 'remove_unfinished',
+           'save_checkpoint', 'load_checkpoint', 'check_settings', 'save_snapshot', 'quiet', 'load_whole',
+           'fingerprint', 'cache_folder', 'FetchError', 'at_hand', 'fetch_package']
 
 # %% ../../nbs/0_core/00a_io.ipynb #a2a03f23
 import dataclasses, hashlib, json, math, os, shutil, subprocess, sys, tarfile, tempfile, zipfile
@@ -94,6 +94,10 @@ def runs_of(record: dict) -> list[dict]:
     return [*record.get('earlier', []), record]
 
 # %% ../../nbs/0_core/00a_io.ipynb #5c110308
+def first_process() -> bool:
+    "Whether this is the only process of a training, or the first of several, which alone writes what is whole in all."
+    return int(os.environ.get('RANK', 0)) == 0
+
 def trained(module: nn.Module) -> dict: # name -> parameter
     "The parameters that require gradients, by name."
     return {name: p for name, p in module.named_parameters() if p.requires_grad}

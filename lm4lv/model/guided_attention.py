@@ -24,7 +24,7 @@ def source_tokens(
     extra = num_tokens - side ** 2
     if extra not in (0, 1): raise ValueError(f'{num_tokens} visual tokens: expected a square number of them, or one more')
     patch = 8 # so that a task may move whole patches of so many pixels
-    numbers = torch.arange(side ** 2.).view(1, 1, side, 1, side, 1).expand(-1, -1, -1, patch, -1, patch).reshape(1, 1, side * patch, -1)
+    numbers = torch.arange(side ** 2.).view(1, 1, side, side).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     moved = get_task(task).apply(numbers, None)[0, 0, ::patch, ::patch].flatten().long()
     return torch.cat([torch.arange(extra), moved + extra])
 
@@ -37,7 +37,8 @@ def log_attention(
     "The attention that each head of a layer pays to the token that the next one is made from."
     (B, T), N = batch.ids.shape, model.vision.num_tokens
     queries, keys = batch.visual_from[:N] % T, batch.visual[:N] % T # the same in each row: all prompts are alike
-    sources = torch.stack([source_tokens(task, N) for task in batch.tasks]).to(keys.device) # (B, N)
+    sources = {task: source_tokens(task, N) for task in set(batch.tasks)}
+    sources = torch.stack([sources[task] for task in batch.tasks]).to(keys.device) # (B, N)
     vectors = model.embed(batch, features)[:, :batch.visual_end].to(model.llm.dtype)
     stream = model.llm.layers.through(vectors, 0, layer)
     shares = model.llm.layers.log_shares(layer, stream, queries)

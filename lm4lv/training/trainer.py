@@ -12,7 +12,7 @@ import dataclasses, json, os
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
-from ..core.io import checkpoints, trained, write_json, write_training_record
+from ..core.io import checkpoints, first_process, trained, write_json, write_training_record
 from ..core.loop import FitConfig, check_config, check_range, fit, plot_log
 from ..images.degradations import Pairs, get_task, make_pairs
 from ..images.photos import CROP_SCALE, IndexedPhotos, Photos, to_image
@@ -261,7 +261,7 @@ def guided_start(model, data, collate, config: TrainConfig, progress: bool = Fal
     if kept and kept.exists() and checkpoints(config.fit.out): return json.loads(kept.read_text())
     if progress: print(f'Guiding heads of layer {config.guide_layer}: {config.guide_steps:,} steps')
     log = guide(model, data, collate, config.fit, config.guide_steps, config.guide_layer, config.input_noise, progress=progress)
-    if kept and int(os.environ.get('RANK', 0)) == 0:
+    if kept and first_process():
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, log)
     return log
@@ -314,7 +314,7 @@ def train(
 
 def save_trained(model, folder, config, log, guided=()):
     "Write what was trained, with a record of how; a vision module that was trained lies in the same folder."
-    first = int(os.environ.get('RANK', 0)) == 0 # of several processes; the others help to gather what lies in shares
+    first = first_process() # the others help to gather what lies in shares
     if {'encoder', 'decoder'} & set(config.trainable):
         if first: model.vision.save_pretrained(Path(folder)/'vision')
         model.vision_name = 'vision'

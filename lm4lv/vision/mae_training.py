@@ -7,12 +7,11 @@ __all__ = ['pca_init', 'MAEConfig', 'check_mae_config', 'noisy', 'MAEObjective',
            'mark_parts', 'train_mae', 'evaluate_mae']
 
 # %% ../../nbs/2_vision/04a_mae_training.ipynb #b983a9a9
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from torch import nn
-from ..core.io import write_training_record
+from ..core.io import first_process, write_training_record
 from ..core.loop import FitConfig, fit
 from ..images.metrics import MetricUnavailable, decibels, lpips, lpips_network, mean_interval, score
 from ..images.perceptual import lite_distance, lite_network, perceptual_report
@@ -176,7 +175,7 @@ def train_mae(
     mae.eval().requires_grad_(False)
     if pretrain or 'encoder' in config.trainable:
         measure_features(mae, sample.to(mae.pixel_mean.device), config.scaling)
-    if save and int(os.environ.get('RANK', 0)) == 0:
+    if save and first_process():
         mae.save_pretrained(save)
         write_training_record(save, config, log)
     return mae, log
