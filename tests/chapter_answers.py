@@ -219,6 +219,14 @@ def guide_loss(shares, columns, groups):
 ''', [('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].log().mean()', 'one head of each group'),
       ('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].log().mean(1).max()', 'leaves the other groups'),
       ('import torch\ndef guide_loss(shares, columns, groups): return -shares[:, torch.arange(len(columns)), columns].mean(1).log().view(groups, -1).amax(1).mean()', 'not the logarithm of the mean')]),
+    '09c_linear_copy': ('''
+import torch
+def white_basis(x):
+    variances, directions = torch.linalg.eigh(torch.cov(x.T))
+    return x.mean(0), directions / variances.sqrt()
+''', [('import torch\ndef white_basis(x): return x.mean(0), torch.diag(1 / x.std(0))', 'still vary together'),
+      ('import torch\ndef white_basis(x): return torch.zeros(4), torch.eye(4)', 'not taken off'),
+      ('import torch\ndef white_basis(x):\n    variances, directions = torch.linalg.eigh(torch.cov(x.T))\n    return x.mean(0), directions / variances', 'square root')]),
     '13n_guided': ('''
 def extra_help(guided, plain, guided_random, plain_random):
     return ((guided - plain) - (guided_random - plain_random)).mean()

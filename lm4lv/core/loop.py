@@ -275,12 +275,13 @@ def fit(
     snapshot_names: tuple = ('',), # beginnings of the names of the weights that snapshots keep
     settings: dict | None = None, # what else the run depends on; a checkpoint that was made with others is refused
     unused: bool = False, # a step may leave some trained weights without a gradient
+    rates: dict | None = None, # name of a weight -> how many times `lr` it learns at; 1 for all others
 ) -> list[dict]: # the log: step, samples, seconds, lr, loss and what loss_fn reported
     "Train; goes on from the newest checkpoint in `config.out`. `NonFiniteLoss`, or `ValueError` for bad settings."
     check_config(config)
     accelerator = make_accelerator(config, unused)
     alone = only_one(config.out) if config.out and accelerator.is_main_process else nullcontext()
-    with alone: return _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progress, snapshot_names, settings)
+    with alone: return _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progress, snapshot_names, settings, rates or {})
 
 def _prepare_deepspeed(accelerator, config):
     "Tell DeepSpeed what it asks of a loader that has no batch size; `ValueError` for what cannot be saved from it."
@@ -306,9 +307,12 @@ def _carry_over(optimizer, before, after):
         state = optimizer.state.pop(before[name])
         optimizer.state[p] = {k: v if k == 'step' else distribute_tensor(v.to(p.device), p.device_mesh, p.placements) for k, v in state.items()}
 
-def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progress, snapshot_names, settings):
+def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progress, snapshot_names, settings, rates):
     "The loop itself."
-    optimizer = torch.optim.AdamW(trained(module).values(), config.lr, config.betas, weight_decay=config.weight_decay)
+    by_rate = {}
+    for name, p in trained(module).items(): by_rate.setdefault(rates.get(name, 1), []).append(p)
+    groups = [dict(params=group, rate=rate) for rate, group in by_rate.items()]
+    optimizer = torch.optim.AdamW(groups, config.lr, config.betas, weight_decay=config.weight_decay)
     run = _Run(module, optimizer, config, accelerator, snapshot_names, on_log, progress, settings)
     unprepared = trained(module)
     _prepare_deepspeed(accelerator, config)
@@ -322,7 +326,7 @@ def _fit(module, dataset, loss_fn, config, collate, accelerator, on_log, progres
             loss, reported = loss_fn(model, batch)
             _stop_nonfinite(loss, batch, run.step, config, accelerator)
             lr = learning_rate(run.step, config, run.seconds)
-            for group in optimizer.param_groups: group['lr'] = lr # before the backward pass, in which DeepSpeed takes its step
+            for group in optimizer.param_groups: group['lr'] = lr * group.get('rate', 1) # before the backward pass, in which DeepSpeed takes its step
             accelerator.backward(loss)
             if accelerator.sync_gradients: accelerator.clip_grad_norm_(module.parameters(), config.clip)
             if run.sharded: _leave_unused(module, accelerator)

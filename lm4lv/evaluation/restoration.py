@@ -278,7 +278,7 @@ def strength_curve(
     task: str, groups: torch.Tensor | None = None, # (B,), the photograph of each crop; by default each is its own
     levels: tuple | None = None, # values of the task's parameter; by default those of `LEVELS`
     seed: int = 0,
-) -> list: # a dict for each level: value, psnr and ssim of each row, and lm4lv_minus_degraded
+) -> list: # a dict for each level: value, psnr and ssim of each row, lm4lv_minus_degraded and lm4lv_minus_mae_r
     "Every row at fixed strengths of the damage (ours); `ValueError` for a task that has no strength."
     if task not in LEVELS: raise ValueError(f"{task!r} has no strength: expected one of {', '.join(LEVELS)}")
     groups = torch.arange(len(photos)) if groups is None else groups
@@ -287,7 +287,7 @@ def strength_curve(
     for value in default if levels is None else levels:
         params = [dict(sample_params(task, s), **{parameter: value}) for s in evaluation_seeds(seed, len(photos))]
         pictures = task_pictures(model, photos, task, params=params)
-        curve.append(dict(value=value, **scores(pictures, groups), **differences(pictures, groups, ('degraded',))))
+        curve.append(dict(value=value, **scores(pictures, groups), **differences(pictures, groups, ('degraded', 'mae_r'))))
     return curve
 
 def by_strength(

@@ -68,6 +68,7 @@ def guide(
     config: FitConfig, # batch, learning rate and seed
     steps: int, layer: int = 1, # of the guided heads, counted from 0
     input_noise: float = 0.0, # largest noise on the answer's own visual tokens as inputs
+    constant: float = 0.0, # that the adapter begins with (chapter 9c); where there is one, it is trained and the adapter's matrix is not
     on_log: callable = None, progress: bool = False,
 ) -> list[dict]: # the log; `share` is the mean attention of the best heads to the right token
     "Teach one head of each group of a layer to look at the token that the next one is made from. `ValueError` for a model that cannot be guided."
@@ -77,10 +78,12 @@ def guide(
     def loss(guided, batch):
         total, share = guided(*model.pair_batch(Pairs(**batch)), input_noise)
         return total, dict(share=share)
-    others = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(('adapters.adapter.', 'tasks.'))]
+    chosen = ('adapters.adapter.bias' if constant else 'adapters.adapter.', 'tasks.')
+    others = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(chosen)]
     for p in others: p.requires_grad_(False) # the de-adapter, and LoRA where there is any
     try:
-        config = dataclasses.replace(config, steps=steps, warmup=min(20, steps), seconds=0., out=None, tracker=None, snapshot_every=0)
-        return fit(Guided(model, layer), dataset, loss, config, collate, on_log, progress, unused=True)
+        lr, faster = (4e-3, {'model.adapters.adapter.bias': max(1, 20 * constant)}) if constant else (config.lr, None)
+        config = dataclasses.replace(config, lr=lr, steps=steps, warmup=min(20, steps), seconds=0., out=None, tracker=None, snapshot_every=0)
+        return fit(Guided(model, layer), dataset, loss, config, collate, on_log, progress, unused=True, rates=faster)
     finally:
         for p in others: p.requires_grad_(True)

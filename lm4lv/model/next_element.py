@@ -47,6 +47,7 @@ class LM4LV(Stored, nn.Module):
         gpt_prefix: str = '', # begins every answer, and is not learned
         system: str = '', # system message of conversations that have none of their own
         adapter: str = 'linear', # as `make_adapters` takes it
+        precision: str | None = None, # 'float32' where what is trained works with no less of the language model (chapter 9c)
     ):
         super().__init__()
         vision = vision if isinstance(vision, nn.Module) else PlainVision(vision)
@@ -58,7 +59,7 @@ class LM4LV(Stored, nn.Module):
         scale = 0.1 if meta else llm.embed(torch.arange(1000, device=llm.device)).float().pow(2).mean().sqrt().item()
         self.adapters, self.adapter_name = make_adapters(adapter, vision.feature_dim, llm.hidden_size, scale), adapter
         self.tasks = TaskTokens(tasks, llm.hidden_size, task_length, scale)
-        self.template, self.vision_name, self._prefixes = template, vision_name, {}
+        self.template, self.vision_name, self.precision, self._prefixes = template, vision_name, precision, {}
         self.every_weight = False # give task tokens that a batch does not use a gradient of zeros: FSDP2 and DeepSpeed expect one
 
     def compile(self, items: list, generate: bool = False, left: bool = False) -> Batch:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'REPOSITORY', 'PAPER_URL', 'CITATION', 'COLUMNS', 'CheckpointError', 'vision_fingerprint',
-           'checkpoint_folder', 'read_config', 'split_vision', 'own_vision', 'vision_source', 'public', 'measured',
-           'card_text', 'Stored']
+           'checkpoint_folder', 'read_config', 'least_dtype', 'split_vision', 'own_vision', 'vision_source', 'public',
+           'measured', 'card_text', 'Stored']
 
 # %% ../../nbs/4_model/08a_storing.ipynb #af74ae50
 import hashlib, json, re
@@ -68,10 +68,18 @@ def _check_values(config, folder):
              'task_length': (lambda value: is_count(value, 10_000), 'a whole number from 0 to 10,000'),
              'visual_layer': (lambda value: value is None or is_count(value, 10_000), 'a number of layers'),
              **dict.fromkeys(('gpt_prefix', 'system', 'adapter', 'weights_hash'), (lambda value: value is None or is_text(value), 'a text')),
-             'lora': (lambda value: value is None or is_lora(value), 'rank, alpha and targets')}
+             'lora': (lambda value: value is None or is_lora(value), 'rank, alpha and targets'),
+             'precision': (lambda value: value in (None, 'float32'), 'null or float32')}
     for key, (good, expected) in rules.items():
         if not good(config.get(key)):
             raise CheckpointError(f'{folder}/lm4lv.json: {key}={str(config.get(key))[:60]}: expected {expected}; save the checkpoint again')
+
+def least_dtype(
+    config: dict, # of a checkpoint
+    wanted: torch.dtype,
+) -> torch.dtype: # to hold the language model in
+    "The type that is wanted, or float32 where the checkpoint needs it."
+    return torch.float32 if config.get('precision') == 'float32' else wanted
 
 def split_vision(
     name: str, # as `load_vision` takes it
@@ -227,7 +235,7 @@ class Stored(ModelHubMixin, library_name='lm4lv', license='apache-2.0', pipeline
         return dict(llm=self.llm.name, llm_fingerprint=self.llm.fingerprint(torch.bfloat16), vision=self.vision_name,
                     vision_fingerprint=vision_fingerprint(self.vision), tasks=self.tasks.names,
                     task_length=self.tasks.length, template=self.template, visual_layer=self.visual_layer, gpt_prefix=self.gpt_prefix, system=self.system, adapter=self.adapter_name,
-                    lora=self.llm.lora)
+                    lora=self.llm.lora, precision=self.precision)
 
     def trained_state(self) -> dict:
         "Tensors of the adapters, the task tokens and, if there is one, of LoRA."
@@ -293,12 +301,14 @@ class Stored(ModelHubMixin, library_name='lm4lv', license='apache-2.0', pipeline
         "Load a checkpoint with its base models; `CheckpointError` if it is missing, damaged or made for others."
         folder = checkpoint_folder(name, **hub)
         config = read_config(folder)
-        llm = llm or load_llm(config['llm'], dtype, device)
+        llm = llm or load_llm(config['llm'], least_dtype(config, dtype), device)
+        if llm.dtype != least_dtype(config, llm.dtype):
+            raise CheckpointError(f'{folder}: works with the language model in float32 only, not in {llm.dtype}; load it in float32')
         vision = vision or load_vision(vision_source(folder, config)).to(device)
         if config.get('lora') and not llm.lora: llm.add_lora(**config['lora'])
         model = cls(llm, vision, config['tasks'], config['task_length'], config['template'], config['vision'],
                     config.get('visual_layer'), config.get('gpt_prefix') or '', config.get('system') or '',
-                    config.get('adapter') or 'linear').to(device)
+                    config.get('adapter') or 'linear', config.get('precision')).to(device)
         _check_base_models(model.config(), config, folder)
         _load_trained_state(model, folder, config.get('weights_hash'))
         model.folder = folder

@@ -13,7 +13,7 @@ from ..images.degradations import TASKS
 from ..vision.loading import load_vision
 from ..llm.frozen import load_llm
 from .next_element import LM4LV
-from .storing import CheckpointError, checkpoint_folder, read_config, vision_source
+from .storing import CheckpointError, checkpoint_folder, least_dtype, read_config, vision_source
 
 # %% ../../nbs/4_model/09a_task_models.ipynb #5da8e650
 BANK = 'bank' # the sub-folder whose checkpoint serves every task that no other one does
@@ -68,7 +68,8 @@ class TaskModels(Mapping):
     def _load(self, folder):
         "A checkpoint around base models that may be loaded already."
         config = read_config(folder)
-        llm = None if config.get('lora') else self._once(self._llms, config['llm'], lambda: load_llm(config['llm'], self.dtype, self.device))
+        dtype = least_dtype(config, self.dtype)
+        llm = None if config.get('lora') else self._once(self._llms, (config['llm'], dtype), lambda: load_llm(config['llm'], dtype, self.device))
         source = vision_source(folder, config)
         vision = self._once(self._visions, source, lambda: load_vision(source).to(self.device))
         return LM4LV.from_pretrained(folder, llm, vision, self.dtype, self.device)
