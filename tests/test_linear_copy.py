@@ -115,6 +115,8 @@ def test_a_checkpoint_with_a_constant_is_loaded_in_float32_whatever_is_asked_for
     assert LM4LV.from_pretrained(tmp_path/'flip', dtype=torch.bfloat16).llm.dtype == torch.float32
     with pytest.raises(CheckpointError, match='float32 only'): LM4LV.from_pretrained(tmp_path/'flip', load_llm(base/'llm', torch.bfloat16))
     assert build(short(base, init=tmp_path/'flip', adapter_constant=0)).llm.dtype == torch.float32
+    with pytest.raises(ValueError, match='precision=bf16: .*flip holds works in float32 only'):
+        build(short(base, init=tmp_path/'flip', adapter_constant=0, precision='bf16'))
 
 def test_an_unknown_precision_is_named(base, tmp_path):
     train(short(base), save=tmp_path/'flip', progress=False)

@@ -8,7 +8,6 @@ __all__ = ['add_constant', 'linear_error', 'WhiteLinear']
 # %% ../../nbs/4_model/09c_linear_copy.ipynb #4987b7bf
 from types import SimpleNamespace
 import torch
-import torch.nn.functional as F
 from torch import nn
 from .adapters import Adapters, fit_deadapter
 

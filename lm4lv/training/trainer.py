@@ -238,7 +238,10 @@ def build(
 ) -> LM4LV:
     "The model that a config describes, ready to be trained."
     check_training(config)
-    dtype = least_dtype(read_config(checkpoint_folder(config.init)) if config.init else {}, frozen_dtype(config))
+    begun = read_config(checkpoint_folder(config.init)) if config.init else {}
+    dtype = least_dtype(begun, frozen_dtype(config))
+    if begun.get('precision') and config.fit.precision != 'no':
+        raise ValueError(f'precision={config.fit.precision}: what {config.init} holds works in float32 only; set precision=no')
     torch.manual_seed(config.fit.seed)
     llm = load_llm(absolute(config.llm), dtype)
     if change: llm = change(llm)
