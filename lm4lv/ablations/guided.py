@@ -16,17 +16,18 @@ from .language_model import random_llm, shuffled_llm
 
 # %% ../../nbs/7_ablations/13n_guided.ipynb #e9f733bc
 _GUIDE = dict(guide_steps=200)
-_SILENT = dict(_GUIDE, text_weight=0.0) # a model that has lost its words is not asked for any
-_EXACT = dict(_GUIDE, adapter_constant=1.6, whiten=900)
+_CONSTANT = dict(_GUIDE, adapter_constant=1.6)
+_EXACT = dict(_CONSTANT, whiten=900)
+_SILENT = dict(text_weight=0.0) # a model that has lost its words is not asked for any
 
 GUIDED = {
     'guided': Variant('heads of the second layer are first shown where to look', _GUIDE),
-    'guided-random': Variant('the same around a randomly initialised model, no loss on text', _SILENT, llm=random_llm),
-    'guided-shuffled': Variant('the same around shuffled matrices, no loss on text', _SILENT, llm=shuffled_llm),
-    'constant': Variant('guided, with a large constant in the adapter', dict(_GUIDE, adapter_constant=1.6)),
+    'guided-random': Variant('the same around a randomly initialised model, no loss on text', _GUIDE | _SILENT, llm=random_llm),
+    'guided-shuffled': Variant('the same around shuffled matrices, no loss on text', _GUIDE | _SILENT, llm=shuffled_llm),
+    'constant': Variant('guided, with a large constant in the adapter', _CONSTANT),
     'exact': Variant('guided, with a large constant in the adapter and a white basis for the de-adapter', _EXACT),
-    'exact-random': Variant('the same around a randomly initialised model, no loss on text', dict(_EXACT, text_weight=0.0), llm=random_llm),
-    'exact-shuffled': Variant('the same around shuffled matrices, no loss on text', dict(_EXACT, text_weight=0.0), llm=shuffled_llm)}
+    'exact-random': Variant('the same around a randomly initialised model, no loss on text', _EXACT | _SILENT, llm=random_llm),
+    'exact-shuffled': Variant('the same around shuffled matrices, no loss on text', _EXACT | _SILENT, llm=shuffled_llm)}
 
 # %% ../../nbs/7_ablations/13n_guided.ipynb #e158c208
 MODELS = dict(pretrained=None, random=random_llm, shuffled=shuffled_llm) # changes to the language model

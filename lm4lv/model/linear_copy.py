@@ -19,16 +19,16 @@ def add_constant(adapters: Adapters, size: float):
     if bias is None: raise ValueError('adapter_constant: expected an adapter of one linear layer; set adapter_constant=0')
     bias.normal_(0, size)
 
+@torch.no_grad()
 def linear_error(
     x: torch.Tensor, y: torch.Tensor, # (n, V) and (n, D), in rows that belong together
     ridge: float = 1e-6, # relative to the mean variance of x
 ) -> float: # squared error, as a share of the variance of y
     "How far the best affine map from x misses y; fitted to the first four fifths of the rows, measured on the others."
-    n = len(x) * 4 // 5
-    x, y = x.double() - x[:n].double().mean(0), y.double() - y[:n].double().mean(0)
-    gram = x[:n].T @ x[:n]
-    weight = torch.linalg.solve(gram + ridge * gram.diagonal().mean() * torch.eye(len(gram)), x[:n].T @ y[:n])
-    return ((x[n:] @ weight - y[n:]).square().mean() / y[n:].square().mean()).item()
+    n, x, y = len(x) * 4 // 5, x.double(), y.double()
+    best = nn.Linear(x.shape[1], y.shape[1], dtype=x.dtype)
+    fit_deadapter(SimpleNamespace(deadapter=best), x[:n], y[:n], ridge)
+    return ((best(x[n:]) - y[n:]).square().mean() / (y[n:] - y[:n].mean(0)).square().mean()).item()
 
 # %% ../../nbs/4_model/09c_linear_copy.ipynb #7b8a3922
 class WhiteLinear(nn.Module):

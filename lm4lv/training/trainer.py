@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRAINABLE', 'WHITE_FROM', 'TrainConfig', 'check_training', 'set_values', 'PairBatches', 'set_trainable', 'describe',
            'Watch', 'NextElementLoss', 'frozen_dtype', 'visual_layer', 'absolute', 'build', 'output_pairs',
-           'warm_start', 'white_part', 'whitened', 'guided_start', 'refit', 'training_data', 'train', 'save_trained']
+           'warm_start', 'beside_checkpoints', 'white_part', 'whitened', 'guided_start', 'refit', 'training_data',
+           'train', 'save_trained']
 
 # %% ../../nbs/5_training/10_training.ipynb #516919b0
 import dataclasses, json, os
@@ -277,6 +278,12 @@ def warm_start(model, pairs: Pairs, batch_size: int = 16):
     if hasattr(model, 'warm_start'): return model.warm_start(pairs) # a control that has a start of its own
     model.adapters.fit(*output_pairs(model, pairs, batch_size=batch_size))
 
+def beside_checkpoints(config: TrainConfig, name: str) -> tuple: # its path, None for a run that keeps nothing; whether a run goes on from it
+    "A file that a run writes once, before its first step, and finds again when it is resumed."
+    if not config.fit.out: return None, False
+    path = Path(config.fit.out)/name
+    return path, path.exists() and bool(checkpoints(config.fit.out))
+
 def white_part(model) -> WhiteLinear | None:
     "A model's de-adapter, while it is trained in a white basis."
     layer = getattr(getattr(model, 'adapters', None), 'deadapter', None)
@@ -290,8 +297,8 @@ def whitened(model, data, collate, config: TrainConfig):
     layer = model.adapters.deadapter
     if not isinstance(layer, torch.nn.Linear):
         raise ValueError(f'whiten: expected a de-adapter of one linear layer, not that of {model.adapter_name!r}; set whiten=0')
-    kept = Path(config.fit.out)/'basis.safetensors' if config.fit.out else None
-    if kept and kept.exists() and checkpoints(config.fit.out): # whose weights belong to it
+    kept, resumed = beside_checkpoints(config, 'basis.safetensors')
+    if resumed: # the weights of the checkpoints belong to it
         model.adapters.deadapter = WhiteLinear(layer, **load_file(kept))
         return
     if config.whiten * model.vision.num_tokens < 4 * layer.in_features:
@@ -305,13 +312,11 @@ def whitened(model, data, collate, config: TrainConfig):
 def guided_start(model, data, collate, config: TrainConfig, progress: bool = False) -> list: # the log of it
     "Where `guide_steps` asks for it, teach heads where to look, once, before the first step; controls without a language model do without."
     if not config.guide_steps or config.items or not isinstance(model, LM4LV): return []
-    kept = Path(config.fit.out)/'guide.json' if config.fit.out else None
-    if kept and kept.exists() and checkpoints(config.fit.out): return json.loads(kept.read_text())
+    kept, resumed = beside_checkpoints(config, 'guide.json')
+    if resumed: return json.loads(kept.read_text())
     if progress: print(f'Guiding heads of layer {config.guide_layer}: {config.guide_steps:,} steps')
     log = guide(model, data, collate, config.fit, config.guide_steps, config.guide_layer, config.input_noise, config.adapter_constant, progress=progress)
-    if kept and first_process():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, log)
+    if kept and first_process(): write_json(kept, log)
     return log
 
 @torch.no_grad()
@@ -344,9 +349,9 @@ def train(
     fingerprint = llm.fingerprint() if llm else None
     data, collate = training_data(config, model.vision.image_size)
     guided = guided_start(model, data, collate, config, progress)
-    if config.warm_start and not config.items and (config.guide_steps or not config.init):
-        warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if config.whiten and not config.items and isinstance(model, LM4LV): whitened(model, data, collate, config)
+    elif config.warm_start and not config.items and (config.guide_steps or not config.init):
+        warm_start(model, Pairs(**collate([data[i] for i in range(config.warm_start)])))
     if isinstance(on_log, Watch): on_log.model = model
     model.every_weight = any(os.environ.get(f'ACCELERATE_USE_{name}') for name in ('FSDP', 'DEEPSPEED'))
     if progress: print(describe(model))
