@@ -37,7 +37,8 @@ def a_batch(model, tasks=('flip', 'rotate', 'denoise')):
 def test_the_shares_are_those_of_transformers_for_each_row_and_its_task(model, layer):
     batch, images = a_batch(model)
     features = model.encode(images)
-    ours = log_attention(model, batch, features, layer).exp()
+    logs, others = log_attention(model, batch, features, layer)
+    ours = logs.exp()
     usual = model.llm.model.config._attn_implementation
     model.llm.model.set_attn_implementation('eager')
     maps = model.llm.model.base_model(inputs_embeds=model.embed(batch, features), output_attentions=True).attentions[layer]
@@ -47,10 +48,12 @@ def test_the_shares_are_those_of_transformers_for_each_row_and_its_task(model, l
     for b, task in enumerate(('flip', 'rotate', 'denoise')):
         for i, source in enumerate(source_tokens(task, N).tolist()):
             torch.testing.assert_close(ours[b, :, i], maps[b, :, rows[i], columns[source]], atol=1e-5, rtol=1e-4)
+            seen = batch.visual[2 * N * b:2 * N * (b + 1)] % T # by this row: the input, and of the answer what is written
+            torch.testing.assert_close(others[b, :, i], maps[b, :, rows[i], seen].sum(1) - ours[b, :, i], atol=1e-5, rtol=1e-4)
 
 def test_the_loss_takes_the_best_head_of_each_group(model):
     batch, images = a_batch(model)
-    logs = log_attention(model, batch, model.encode(images), 1) # four heads, in two groups
+    logs, _ = log_attention(model, batch, model.encode(images), 1) # four heads, in two groups
     means = logs.mean((0, 2))
     loss, share = Guided(model)(batch, images)
     best = [max((0, 1), key=lambda h: means[h]), max((2, 3), key=lambda h: means[h])]
@@ -65,6 +68,16 @@ class Rows:
     def collate(self, rows):
         pairs = make_pairs(self.images[rows], 'flip', rows)
         return dict(input=pairs.input, target=pairs.target, params=pairs.params)
+
+def test_quiet_heads_look_less_at_tokens_that_are_not_asked_for(tokenizer):
+    rows, config, left = Rows(), TrainConfig().fit, []
+    config.batch, config.log_every = 8, 10
+    for quiet in (0., 20.):
+        model = tiny_model(tokenizer=tokenizer, tasks=('flip',))
+        guide(model, rows, rows.collate, config, 40, 1, quiet=quiet)
+        batch, images = model.pair_batch(Pairs(**rows.collate(list(range(8)))))
+        left.append(log_attention(model, batch, model.encode(images), 1)[1].mean().item())
+    assert left[1] < .95 * left[0], left
 
 def test_guiding_moves_adapter_and_task_tokens_alone(model):
     model.llm.requires_grad_(False)

@@ -28,6 +28,19 @@ def test_least_squares_in_the_basis_finds_a_linear_map(inputs):
     white.fit(inputs, truth(inputs))
     torch.testing.assert_close(white(inputs), truth(inputs), atol=1e-3, rtol=1e-3)
 
+def test_with_pictures_each_counts_by_the_logarithm_of_its_error(inputs):
+    "Half of the pictures follow a map exactly, half are noise: the mean of logarithms lets go of the noise, the mean error does not."
+    truth = nn.Linear(6, 3).requires_grad_(False)
+    noise = torch.zeros(500, 3)
+    noise[250:] = 3 + torch.randn(250, 3, generator=torch.Generator().manual_seed(4))
+    white, errors = WhiteLinear.of(nn.Linear(6, 3), inputs), []
+    for picture in (0, 10):
+        white.fit(inputs, truth(inputs) + noise, picture)
+        errors.append((white(inputs) - truth(inputs) - noise).square().mean(1).view(50, 10).mean(1))
+    plain, log = errors
+    assert log.log().mean() < plain.log().mean() - 1 and log.mean() > plain.mean()
+    assert log[:25].max() < .01 < plain[:25].min()
+
 def test_a_direction_that_does_not_vary_is_left_out():
     x = torch.randn(300, 4, generator=torch.Generator().manual_seed(1))
     x[:, 3] = x[:, 0]
@@ -96,6 +109,17 @@ def test_too_few_pairs_for_a_basis_are_refused_with_how_many_would_do(base):
 
 def test_snapshots_of_another_basis_are_refused(base, tmp_path):
     with pytest.raises(ValueError, match='snapshot_every=0'): build(short(base, snapshot_every=1, out=tmp_path))
+
+def test_a_constant_is_not_added_to_that_of_a_checkpoint(base, tmp_path):
+    train(short(base), save=tmp_path/'flip', progress=False)
+    with pytest.raises(ValueError, match='adapter_constant: .*flip brings the constant .*; set adapter_constant=0'): build(short(base, init=tmp_path/'flip'))
+
+def test_a_checkpoint_with_a_constant_is_guided_by_it_again(base, tmp_path):
+    old = train(short(base), save=tmp_path/'flip', progress=False)[0].trained_state()
+    again = short(base, init=tmp_path/'flip', adapter_constant=0, guide_quiet=.5, lr=1e-12, whiten=0)
+    new = train(again, progress=False)[0].trained_state()
+    torch.testing.assert_close(old['adapters.adapter.weight'], new['adapters.adapter.weight'], atol=1e-6, rtol=0)
+    assert (old['adapters.adapter.bias'] - new['adapters.adapter.bias']).abs().max() > 1e-3
 
 # precision
 

@@ -161,6 +161,22 @@ def test_the_visual_loss_is_zero_for_features_that_are_written_exactly(tiny, ima
     target = tiny.vision.encode(images[1:2])[0]
     torch.testing.assert_close(loss.visual, (guess - target).pow(2).mean(), **CLOSE)
 
+def test_the_gradient_of_log_error_is_that_of_the_mean_logarithm(tiny, images):
+    pairs = make_pairs(images, 'denoise', list(range(4)))
+    pairs.input[:2], pairs.target[:2] = .5, .5 # easy ones, and hard ones
+    batch, both = tiny.pair_batch(pairs)
+    tiny.adapters.deadapter.zero_grad()
+    tiny(batch, both, text_weight=0, log_error=True).visual.backward()
+    ours = tiny.adapters.deadapter.weight.grad.clone()
+    features, N = tiny.encode(both), tiny.vision.num_tokens
+    out = tiny.outputs(batch, features, text=False)[0].detach()
+    errors = (tiny.adapters.deadapter(out) - features.flatten(0, 1)[batch.visual_to]).square().view(4, -1).mean(1)
+    tiny.adapters.deadapter.zero_grad()
+    (errors + 1e-3).log().mean().backward()
+    theirs = tiny.adapters.deadapter.weight.grad
+    torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm(), **CLOSE)
+    torch.testing.assert_close(tiny(batch, both, text_weight=0, log_error=True).visual, (errors / (errors + 1e-3)).mean() / (1 / (errors + 1e-3)).mean(), **CLOSE)
+
 def test_gradients_reach_adapters_and_task_tokens_only(model, images):
     model.zero_grad()
     batch, pictures = model.pair_batch(make_pairs(images[:2], 'denoise'))

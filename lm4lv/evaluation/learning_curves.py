@@ -4,15 +4,20 @@
 
 # %% auto #0
 __all__ = ['RUN_COLOURS', 'goal', 'measure_snapshots', 'doubling', 'samples_needed', 'samples_range', 'budgets',
-           'plot_learning_curves']
+           'plot_learning_curves', 'GatedMaps', 'OneMap', 'fit_map', 'measure_maps']
 
 # %% ../../nbs/6_evaluation/11b_learning_curves.ipynb #f3e71577
 import math
+from pathlib import Path
 import torch
+from torch import nn
+from ..core.io import write_json
 from ..images.degradations import get_task, make_pairs
 from ..images.metrics import mean_interval, psnr
-from ..images.photos import Photos
+from ..images.photos import CROP_SCALE, Photos
+from ..vision.loading import load_vision
 from ..model.generation import restore
+from ..model.next_element import LEAST_ERROR
 from .restoration import PAPER, evaluation_seeds
 
 # %% ../../nbs/6_evaluation/11b_learning_curves.ipynb #df5b7422
@@ -181,3 +186,68 @@ def plot_learning_curves(
     figure.supxlabel('samples of the run', fontsize=10)
     figure.supylabel('PSNR (dB)', fontsize=10)
     return figure
+
+# %% ../../nbs/6_evaluation/11b_learning_curves.ipynb #cc01a7d9
+class GatedMaps(nn.Module):
+    "A change of each token by affine maps, mixed for each picture by the energy of all its features."
+    def __init__(self, dim: int, maps: int = 6, hidden: int = 64):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(maps, dim, dim)), nn.Parameter(torch.zeros(maps, dim))
+        self.gate = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, maps))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor: # (B, N, D), both
+        shares = self.gate((x.square().mean(1) + 1e-3).log()).softmax(-1) # (B, maps)
+        return x + x @ torch.einsum('bm,mij->bij', shares, self.weight) + (shares @ self.bias)[:, None]
+
+class OneMap(nn.Module):
+    "The same without a gate: one affine map for all pictures."
+    def __init__(self, dim: int):
+        super().__init__()
+        self.change = nn.Linear(dim, dim)
+        nn.init.zeros_(self.change.weight); nn.init.zeros_(self.change.bias)
+
+    def forward(self, x): return x + self.change(x)
+
+def fit_map(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, # (n, N, D) features of the input and of the target
+    log_error: bool, steps: int = 2400, batch: int = 64, lr: float = 1e-3, seed: int = 0,
+) -> nn.Module: # `net`
+    "Train a map by AdamW, on the mean error of a picture or on the mean of logarithms."
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1., 0., steps)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (batch,))
+        errors = (net(x[rows]) - y[rows]).square().mean((1, 2))
+        loss = (errors + LEAST_ERROR).log().mean() if log_error else errors.mean()
+        optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
+    return net
+
+@torch.no_grad()
+def _features(vision, images): return torch.cat([vision.encode(x) for x in images.split(100)])
+
+def measure_maps(
+    path: str | Path, # JSON file for the rows
+    images: str, test_images: str, # photographs to fit to, and to measure on
+    task: str = 'deblur', pairs: int = 6000, steps: int = 2400, count: int = 72, crops: int = 3, scale: tuple = CROP_SCALE, seed: int = 0,
+) -> dict: # `rows`: PSNR, and the difference to MAE-r on all crops, on those the damage left as they were ('spared') and on the others ('damaged')
+    "What maps of visual tokens, without a language model, add to MAE-r."
+    vision = load_vision('default')
+    source, size = Photos(images, split='train', size=vision.image_size, seed=seed, scale=scale), dict(split='test', size=vision.image_size)
+    train = make_pairs(torch.stack([source[i] for i in range(pairs)]), task, range(pairs))
+    photos, groups = Photos(test_images, crops=crops, seed=0, scale=scale, random=True, **size).spread_groups(count)
+    test = make_pairs(photos, task, evaluation_seeds(0, len(photos)))
+    x, y, seen = (_features(vision, images) for images in (train.input, train.target, test.input))
+    def score(features):
+        with torch.no_grad(): return psnr(torch.cat([vision.decode(f) for f in features.split(100)]).clamp(0, 1), test.target)
+    mae_r, spared, rows = score(seen), (test.input == test.target).flatten(1).all(1), []
+    for name, net, log_error in (('affine map, mean error', OneMap, False), ('affine map, mean logarithm', OneMap, True), ('gated maps, mean logarithm', GatedMaps, True)):
+        net = fit_map(net(x.shape[-1]), x, y, log_error, steps, seed=seed)
+        with torch.no_grad(): scores = score(net(seen))
+        parts = dict(all=torch.ones_like(spared), spared=spared, damaged=~spared)
+        ahead = {part: dict(zip(('psnr', 'psnr_ci'), mean_interval((scores - mae_r)[rows_], groups[rows_]))) for part, rows_ in parts.items()}
+        rows.append(dict(name=name, psnr=scores.mean().item(), parameters=sum(p.numel() for p in net.parameters()), minus_mae_r=ahead))
+    report = dict(settings=dict(images=Path(images).name, test_images=Path(test_images).name, task=task, pairs=pairs, steps=steps, crops=len(photos),
+                                photographs=len(groups.unique()), scale=scale, seed=seed), mae_r=mae_r.mean().item(), spared=int(spared.sum()), rows=rows)
+    write_json(path, report)
+    return report

@@ -52,14 +52,16 @@ def fit_deadapter(
     hidden: torch.Tensor, # (n, H), output vectors that precede visual tokens
     features: torch.Tensor, # (n, D), those visual tokens
     ridge: float = 1e-2, # relative to the mean variance of `hidden`
+    weights: torch.Tensor | None = None, # (n,), of their squared errors; all the same if None
 ):
     "Set the de-adapter to the ridge regression from output vectors to features."
     x, y = hidden.double(), features.double()
-    mean_x, mean_y = x.mean(0), y.mean(0)
+    share = torch.ones(len(x), 1, device=x.device) if weights is None else weights.double()[:, None] / weights.double().mean()
+    mean_x, mean_y = (share * x).mean(0), (share * y).mean(0)
     x, y = x - mean_x, y - mean_y
-    gram = x.T @ x
+    gram = (share * x).T @ x
     gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
-    weight = torch.linalg.solve(gram, x.T @ y).T
+    weight = torch.linalg.solve(gram, (share * x).T @ y).T
     adapters.deadapter.weight.copy_(weight)
     adapters.deadapter.bias.copy_(mean_y - weight @ mean_x)
 

@@ -33,8 +33,8 @@ def log_attention(
     model: LM4LV, batch, # pairs as conversations, from `pair_batch`
     features: torch.Tensor, # (P, N, D), as `embed` takes them
     layer: int, # counted from 0
-) -> torch.Tensor: # (B, heads, N), natural logarithms
-    "The attention that each head of a layer pays to the token that the next one is made from."
+) -> tuple: # (B, heads, N) each: natural logarithms, and shares
+    "The attention that each head of a layer pays to the token that the next one is made from, and that to all other visual tokens."
     (B, T), N = batch.ids.shape, model.vision.num_tokens
     queries, keys = batch.visual_from[:N] % T, batch.visual[:N] % T # the same in each row: all prompts are alike
     sources = {task: source_tokens(task, N) for task in set(batch.tasks)}
@@ -42,25 +42,28 @@ def log_attention(
     vectors = model.embed(batch, features)[:, :batch.visual_end].to(model.llm.dtype)
     stream = model.llm.layers.through(vectors, 0, layer)
     shares = model.llm.layers.log_shares(layer, stream, queries)
-    return shares.gather(-1, keys[sources][:, None, :, None].expand(-1, shares.shape[1], -1, 1))[..., 0]
+    right = shares.gather(-1, keys[sources][:, None, :, None].expand(-1, shares.shape[1], -1, 1))[..., 0]
+    columns = batch.visual.view(B, -1)[0] % T
+    return right, shares[..., columns[columns < batch.visual_end]].exp().sum(-1) - right.exp()
 
 class Guided(nn.Module):
     "An LM4LV whose loss is where heads look; what is trained is the model's adapter and its task tokens."
-    def __init__(self, model: LM4LV, layer: int = 1):
+    def __init__(self, model: LM4LV, layer: int = 1, quiet: float = 0.0):
         super().__init__()
         if not model.llm.fast: raise ValueError(f'guide_steps: {model.llm.name!r} is run by transformers, which keeps its attention to itself: '
                                                 'expected a LLaMA-style model; set guide_steps=0')
         check_range('guide_layer', layer, 0, model.visual_layer - 1)
-        self.model, self.layer = model, layer
+        self.model, self.layer, self.quiet = model, layer, quiet
 
     def forward(self, batch, images, input_noise: float = 0.0):
         "The loss, and the mean share of the best heads."
         model = self.model
         with torch.no_grad(): features = model.encode(images)
-        logs = log_attention(model, batch, add_answer_noise(features, batch, input_noise), self.layer)
+        logs, others = log_attention(model, batch, add_answer_noise(features, batch, input_noise), self.layer)
         best = logs.mean((0, 2)).view(model.llm.layers.kv_heads, -1).argmax(1) # in each group of heads
         chosen = logs.unflatten(1, (len(best), -1))[:, torch.arange(len(best)), best] # (B, groups, N)
-        return -chosen.mean(), chosen.detach().exp().mean()
+        noise = -(1 - others).clamp_min(1e-6).log().mean() if self.quiet else 0
+        return self.quiet * noise - chosen.mean(), chosen.detach().exp().mean()
 
 # %% ../../nbs/4_model/09b_guided_attention.ipynb #6ce4e032
 def guide(
@@ -69,6 +72,7 @@ def guide(
     steps: int, layer: int = 1, # of the guided heads, counted from 0
     input_noise: float = 0.0, # largest noise on the answer's own visual tokens as inputs
     constant: float = 0.0, # that the adapter begins with (chapter 9c); where there is one, it is trained and the adapter's matrix is not
+    quiet: float = 0.0, # weight of the loss that keeps all heads of the layer off every other visual token (chapter 9c)
     on_log: callable = None, progress: bool = False,
 ) -> list[dict]: # the log; `share` is the mean attention of the best heads to the right token
     "Teach one head of each group of a layer to look at the token that the next one is made from. `ValueError` for a model that cannot be guided."
@@ -84,6 +88,6 @@ def guide(
     try:
         lr, faster = (4e-3, {'model.adapters.adapter.bias': max(1, 20 * constant)}) if constant else (config.lr, None)
         config = dataclasses.replace(config, lr=lr, steps=steps, warmup=min(20, steps), seconds=0., out=None, tracker=None, snapshot_every=0)
-        return fit(Guided(model, layer), dataset, loss, config, collate, on_log, progress, unused=True, rates=faster)
+        return fit(Guided(model, layer, quiet), dataset, loss, config, collate, on_log, progress, unused=True, rates=faster)
     finally:
         for p in others: p.requires_grad_(True)

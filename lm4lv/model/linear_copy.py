@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 from .adapters import Adapters, fit_deadapter
+from .next_element import LEAST_ERROR
 
 # %% ../../nbs/4_model/09c_linear_copy.ipynb #5af1263e
 @torch.no_grad()
@@ -49,9 +50,17 @@ class WhiteLinear(nn.Module):
         least = cls.floor * variances.mean()
         return cls(plain, x.mean(0), directions * torch.where(variances > least, (variances + least).rsqrt(), 0))
 
-    def fit(self, inputs: torch.Tensor, targets: torch.Tensor): # (n, H), (n, D)
-        "Start by least squares."
-        fit_deadapter(SimpleNamespace(deadapter=self.linear), (inputs.double() - self.mean) @ self.basis.double(), targets, self.ridge)
+    def fit(self,
+        inputs: torch.Tensor, targets: torch.Tensor, # (n, H), (n, D)
+        picture: int = 0, # rows of a picture: the mean logarithm of pictures' errors is to be small, as with `log_error`; 0 for the mean error
+    ):
+        "Start by least squares; for logarithms by some rounds of it, in which each picture weighs one over its last error."
+        u, weights = (inputs.double() - self.mean) @ self.basis.double(), None
+        for _ in range(6 if picture else 1):
+            fit_deadapter(SimpleNamespace(deadapter=self.linear), u, targets, self.ridge, weights)
+            if picture:
+                errors = (self.linear(u.to(self.mean.dtype)) - targets).square().mean(1).view(-1, picture).mean(1)
+                weights = (1 / (errors + LEAST_ERROR)).repeat_interleave(picture)
 
     def forward(self, x): # (..., H) -> (..., D)
         with torch.autocast(x.device.type, enabled=False): # small changes around a large mean bear no rounding

@@ -44,6 +44,7 @@ class TrainConfig:
     lora_rank: int = 32
     lora_alpha: float = 64.0
     pixel_weight: float = 0.0 # weight of the absolute error of the decoded answers; what trains a decoder
+    log_error: bool = False # the mean of logarithms of pictures' errors is made small, as the mean PSNR asks, and not that of errors (chapter 8)
     text_weight: float = 1.0 # weight of the cross-entropy of text; 0 leaves the model to write what it likes around its pictures
     text_every: int = 8 # the loss on text is taken in every so many steps: it is soon next to nothing, and costs the upper layers
     visual_depth: float = 2 / 3 # share of the language model's layers after which visual tokens are read; 1, as in the paper, for all
@@ -52,6 +53,7 @@ class TrainConfig:
     input_noise: float = 0.0 # largest noise on the answer's tokens as inputs, against leaning on them
     guide_steps: int = 0 # steps before all others in which heads of an early layer are taught where to look (chapter 9b); 0 for none
     guide_layer: int = 1 # the layer of those heads, counted from 0
+    guide_quiet: float = 0.0 # weight of the loss that keeps all heads of that layer off every other visual token (chapter 9c)
     adapter_constant: float = 0.0 # size (rms) of a constant that the adapter begins with, and that guided heads look by (chapter 9c)
     whiten: int = 0 # pairs; the de-adapter is trained in a basis in which the output vectors of so many are white (chapter 9c); 0 for its own
     warm_start: int = 128 # pairs for the least-squares start of the de-adapter; 0 for none
@@ -72,8 +74,11 @@ def check_training(config: TrainConfig) -> None:
     for key in ('refit', 'warm_start', 'text_weight', 'pixel_weight', 'input_noise'): check_range(key, getattr(config, key), 0, 10 ** 6)
     check_range('task_length', config.task_length, 0, 10_000)
     for key in ('lora_rank', 'text_every'): check_range(key, getattr(config, key), 1)
-    for key in ('guide_steps', 'guide_layer', 'adapter_constant', 'whiten'): check_range(key, getattr(config, key), 0)
+    for key in ('guide_steps', 'guide_layer', 'guide_quiet', 'adapter_constant', 'whiten'): check_range(key, getattr(config, key), 0)
+    if config.init and config.adapter_constant: raise ValueError(f'adapter_constant: {config.init} brings the constant that it was trained with; set adapter_constant=0')
     if config.whiten and config.fit.snapshot_every: raise ValueError('whiten: snapshots would hold weights in another basis; set snapshot_every=0')
+    if config.log_error and config.refit and not config.whiten:
+        raise ValueError('log_error: a refit in the ordinary basis makes the mean error small; set refit=0, or whiten=900 as well')
     if not config.tasks: raise ValueError('tasks: expected at least one')
     for task in config.tasks: get_task(task)
     if len(set(config.tasks)) < len(config.tasks): raise ValueError(f"setting tasks={','.join(config.tasks)}: each task once")
@@ -195,8 +200,9 @@ class Watch:
 # %% ../../nbs/5_training/10_training.ipynb #21c6a015
 class NextElementLoss:
     "The loss of a batch of pairs, or of conversations with their pictures, for `fit`."
-    def __init__(self, input_noise: float = 0.0, pixel_weight: float = 0.0, text_weight: float = 1.0, text_every: int = 1):
+    def __init__(self, input_noise: float = 0.0, pixel_weight: float = 0.0, text_weight: float = 1.0, text_every: int = 1, log_error: bool = False):
         self.input_noise, self.pixel_weight, self.text_weight, self.text_every = input_noise, pixel_weight, text_weight, text_every
+        self.more = dict(log_error=True) if log_error else {} # controls know of no such thing
         self.step = 0 # `fit` says which one it is: the same in all processes
 
     def __call__(self, model, batch) -> tuple: # the loss, and numbers to log
@@ -206,7 +212,7 @@ class NextElementLoss:
         only_text = items and not len(conversations.visual_to)
         due = only_text or self.step % self.text_every == 0
         text_weight = self.text_weight if due else 0.0
-        loss = model(conversations, images, self.input_noise, self.pixel_weight, text_weight)
+        loss = model(conversations, images, self.input_noise, self.pixel_weight, text_weight, **self.more)
         numbers = dict(visual=loss.visual.detach())
         if text_weight: numbers['text'] = loss.text.detach()
         if self.pixel_weight: numbers['pixel'] = loss.pixel.detach()
@@ -306,7 +312,7 @@ def whitened(model, data, collate, config: TrainConfig):
                          f'expected at least {-(-4 * layer.in_features // model.vision.num_tokens)}, or 0 for none')
     hidden, targets, _ = output_pairs(model, Pairs(**collate([data[WHITE_FROM + i] for i in range(config.whiten)])), config.input_noise)
     model.adapters.deadapter = white = WhiteLinear.of(layer, hidden)
-    white.fit(hidden, targets)
+    white.fit(hidden, targets, model.vision.num_tokens if config.log_error else 0)
     if kept and first_process(): write_tensors(kept, dict(mean=white.mean, basis=white.basis))
 
 def guided_start(model, data, collate, config: TrainConfig, progress: bool = False) -> list: # the log of it
@@ -315,15 +321,16 @@ def guided_start(model, data, collate, config: TrainConfig, progress: bool = Fal
     kept, resumed = beside_checkpoints(config, 'guide.json')
     if resumed: return json.loads(kept.read_text())
     if progress: print(f'Guiding heads of layer {config.guide_layer}: {config.guide_steps:,} steps')
-    log = guide(model, data, collate, config.fit, config.guide_steps, config.guide_layer, config.input_noise, config.adapter_constant, progress=progress)
+    constant = model.adapters.adapter.bias.detach().square().mean().sqrt().item() if model.precision else 0. # where there is a large one
+    log = guide(model, data, collate, config.fit, config.guide_steps, config.guide_layer, config.input_noise, constant, config.guide_quiet, progress=progress)
     if kept and first_process(): write_json(kept, log)
     return log
 
 @torch.no_grad()
-def refit(model, pairs: Pairs, share: float = 0.5, input_noise: float = 0.0):
+def refit(model, pairs: Pairs, share: float = 0.5, input_noise: float = 0.0, log_error: bool = False):
     "Move the de-adapter so far towards the one that least squares finds for the output vectors of the trained model."
     trained = {name: p.detach().clone() for name, p in model.named_parameters() if '.deadapter.' in name}
-    if white := white_part(model): white.fit(*output_pairs(model, pairs, input_noise)[:2])
+    if white := white_part(model): white.fit(*output_pairs(model, pairs, input_noise)[:2], model.vision.num_tokens if log_error else 0)
     else: warm_start(model, pairs)
     for name, p in model.named_parameters():
         if name in trained: p.copy_(trained[name].lerp(p, share))
@@ -356,12 +363,12 @@ def train(
     model.every_weight = any(os.environ.get(f'ACCELERATE_USE_{name}') for name in ('FSDP', 'DEEPSPEED'))
     if progress: print(describe(model))
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ('fit', 'missing', 'refit', 'refit_share')}
-    log = fit(model, data, NextElementLoss(config.input_noise, config.pixel_weight, config.text_weight, config.text_every), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
+    log = fit(model, data, NextElementLoss(config.input_noise, config.pixel_weight, config.text_weight, config.text_every, config.log_error), config.fit, collate, on_log, progress, ('adapters.', 'tasks.'),
               unused=len(config.tasks) > 1 or bool(config.items), # task tokens that a batch does not draw
               settings=dict(settings, images=absolute(config.images), llm=absolute(config.llm), vision=absolute(config.vision)))
     if config.refit:
         seen = config.fit.batch * log[-1]['step']
-        refit(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])), config.refit_share, config.input_noise)
+        refit(model, Pairs(**collate([data[seen + i] for i in range(config.refit)])), config.refit_share, config.input_noise, config.log_error)
     if white := white_part(model): model.adapters.deadapter = white.plain()
     if llm and llm.fingerprint() != fingerprint: raise RuntimeError('the language model changed while training: please report this')
     model.eval().requires_grad_(False)
