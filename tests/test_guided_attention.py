@@ -2,6 +2,7 @@
 import json, shutil
 import pytest
 import torch
+from lm4lv.ablations.guided import copy_stages
 from lm4lv.ablations.rotation import with_parts
 from lm4lv.images.degradations import TASKS, Pairs, get_task, make_pairs
 from lm4lv.model.guided_attention import Guided, guide, log_attention, source_tokens
@@ -148,3 +149,14 @@ def test_parts_of_a_rotation_can_be_guided_too():
         assert 'roll' in TASKS and source_tokens('roll', 17).tolist() == [0, *range(5, 17), *range(1, 5)]
         with with_parts(): pass
         assert 'roll' in TASKS, 'the inner one must leave what it found'
+
+def test_stages_of_a_copy_are_measured_where_heads_look(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, tasks=('repeat',)).eval()
+    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(6))
+    stages = copy_stages(model, images, batch_size=5)
+    assert list(stages['error']) == ['values', 'heads', 'after attention', 'after the MLP']
+    logs, others = log_attention(model, *(lambda batch, pictures: (batch, model.encode(pictures)))(*model.pair_batch(make_pairs(images[:5], 'repeat'))), 1)
+    once = copy_stages(model, images[:5])
+    torch.testing.assert_close(torch.tensor(once['right']), logs.exp().mean((0, 2)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.tensor(once['others']), others.mean((0, 2)), atol=1e-5, rtol=1e-4)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.llm.modules()), 'nothing is left behind'

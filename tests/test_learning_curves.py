@@ -1,9 +1,10 @@
 """Learning curves: goals, lines through the last points, and what they cannot say."""
-import math
+import json, math
 import pytest
 import torch
 from lm4lv.model.next_element import tiny_model
-from lm4lv.evaluation.learning_curves import budgets, doubling, plot_learning_curves, goal, measure_snapshots, samples_needed, samples_range
+from lm4lv.evaluation.learning_curves import (GatedMaps, OneMap, budgets, doubling, fit_map, goal, measure_maps, measure_snapshots,
+                                              plot_learning_curves, samples_needed, samples_range)
 
 def points(*psnrs, first=1000): return [dict(samples=first * 2 ** k, psnr=p, psnr_ci=.1) for k, p in enumerate(psnrs)]
 
@@ -81,3 +82,32 @@ def test_the_table_says_what_it_cannot_know(measured):
     rising = dict(tasks=dict(denoise=dict(degraded=20., mae_r=20., ceiling=40., goal=26.81, points=points(20., 21., 22.))), seconds=4000)
     assert '+1.00 ± 0.00' in (line := budgets(dict(runs=dict(a=rising)))) and '110,000, 31.2 h' in line # 4,000 samples, 4.81 doublings
     plot_learning_curves(report)
+
+# maps of visual tokens
+
+def pictures(n=200):
+    "Features of two kinds of pictures: faint ones, to be doubled, and strong ones, to be left as they are."
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 4, 6, generator=rng) * torch.where(torch.arange(n) % 2 == 0, 1., 3.)[:, None, None]
+    return x, torch.where((torch.arange(n) % 2 == 0)[:, None, None], 2 * x, x)
+
+def test_one_map_cannot_double_some_and_leave_others_and_a_gate_can():
+    x, y = pictures()
+    errors = {}
+    for name, net, log_error in (('mean', OneMap(6), False), ('log', OneMap(6), True), ('gated', GatedMaps(6, 2), True)):
+        fit_map(net, x, y, log_error, steps=600, lr=1e-2)
+        with torch.no_grad(): errors[name] = (net(x) - y).square().mean((1, 2))
+    assert errors['log'][1::2].mean() < errors['mean'][1::2].mean(), 'what is right already counts for more'
+    assert errors['gated'].mean() < .2 * errors['mean'].mean()
+
+def test_maps_begin_with_what_comes_in():
+    x, _ = pictures(4)
+    for net in (OneMap(6), GatedMaps(6)): assert torch.equal(net(x), x)
+
+def test_maps_are_measured_beside_mae_r(tmp_path):
+    report = measure_maps(tmp_path/'maps.json', 'builtin', 'builtin', pairs=40, steps=3, count=12, crops=2)
+    kept = json.loads((tmp_path/'maps.json').read_text())
+    assert [row['psnr'] for row in kept['rows']] == [row['psnr'] for row in report['rows']]
+    assert kept['settings']['crops'] == 12
+    for row in report['rows']: assert abs(row['psnr'] - report['mae_r'] - row['minus_mae_r']['all']['psnr']) < 1e-3
+    assert 0 <= report['spared'] < 12

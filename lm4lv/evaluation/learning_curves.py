@@ -233,19 +233,20 @@ def measure_maps(
 ) -> dict: # `rows`: PSNR, and the difference to MAE-r on all crops, on those the damage left as they were ('spared') and on the others ('damaged')
     "What maps of visual tokens, without a language model, add to MAE-r."
     vision = load_vision('default')
-    source, size = Photos(images, split='train', size=vision.image_size, seed=seed, scale=scale), dict(split='test', size=vision.image_size)
+    source = Photos(images, split='train', size=vision.image_size, seed=seed, scale=scale)
     train = make_pairs(torch.stack([source[i] for i in range(pairs)]), task, range(pairs))
-    photos, groups = Photos(test_images, crops=crops, seed=0, scale=scale, random=True, **size).spread_groups(count)
+    photos, groups = Photos(test_images, split='test', size=vision.image_size, crops=crops, seed=0, scale=scale, random=True).spread_groups(count)
     test = make_pairs(photos, task, evaluation_seeds(0, len(photos)))
-    x, y, seen = (_features(vision, images) for images in (train.input, train.target, test.input))
+    x, y, seen = (_features(vision, pictures) for pictures in (train.input, train.target, test.input))
     def score(features):
         with torch.no_grad(): return psnr(torch.cat([vision.decode(f) for f in features.split(100)]).clamp(0, 1), test.target)
     mae_r, spared, rows = score(seen), (test.input == test.target).flatten(1).all(1), []
-    for name, net, log_error in (('affine map, mean error', OneMap, False), ('affine map, mean logarithm', OneMap, True), ('gated maps, mean logarithm', GatedMaps, True)):
-        net = fit_map(net(x.shape[-1]), x, y, log_error, steps, seed=seed)
+    parts = dict(all=torch.ones_like(spared), spared=spared, damaged=~spared)
+    for name, kind, log_error in (('affine map, mean error', OneMap, False), ('affine map, mean logarithm', OneMap, True), ('gated maps, mean logarithm', GatedMaps, True)):
+        torch.manual_seed(seed)
+        net = fit_map(kind(x.shape[-1]), x, y, log_error, steps, seed=seed)
         with torch.no_grad(): scores = score(net(seen))
-        parts = dict(all=torch.ones_like(spared), spared=spared, damaged=~spared)
-        ahead = {part: dict(zip(('psnr', 'psnr_ci'), mean_interval((scores - mae_r)[rows_], groups[rows_]))) for part, rows_ in parts.items()}
+        ahead = {part: dict(zip(('psnr', 'psnr_ci'), mean_interval((scores - mae_r)[here], groups[here]))) for part, here in parts.items()}
         rows.append(dict(name=name, psnr=scores.mean().item(), parameters=sum(p.numel() for p in net.parameters()), minus_mae_r=ahead))
     report = dict(settings=dict(images=Path(images).name, test_images=Path(test_images).name, task=task, pairs=pairs, steps=steps, crops=len(photos),
                                 photographs=len(groups.unique()), scale=scale, seed=seed), mae_r=mae_r.mean().item(), spared=int(spared.sum()), rows=rows)
