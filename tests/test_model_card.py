@@ -94,3 +94,11 @@ def test_without_a_network_it_is_one_clear_line(monkeypatch, tmp_path):
     (tmp_path/'runs').mkdir()
     monkeypatch.setattr(storing, 'snapshot_download', None) # a folder that could be here is not asked for elsewhere
     assert str(checkpoint_folder('runs/denoise')) == 'runs/denoise'
+
+def test_a_card_counts_the_runs_that_weights_went_on_from_and_shows_their_crops():
+    row = dict(psnr=26.19, degraded=24.49, mae_r=21.21, ceiling=47.52, crops=80, photographs=40)
+    first = dict(samples=1600, seconds=500., command='lm4lv train steps=200', validation={'small crops': dict(derain=dict(row, psnr=25.))})
+    record = dict(samples=4000, seconds=1500., command='lm4lv train steps=500', validation={'small crops': dict(derain=row)}, earlier=[first])
+    assert measured(record)['derain'] == dict(degraded=24.49, mae_r=21.21, ceiling=47.52, lm4lv=26.19, n=80, photographs=40)
+    said = storing._training(record)
+    assert 'Samples: 5,600' in said and 'Seconds: 2,000' in said and 'steps=500' in said

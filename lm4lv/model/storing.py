@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from torch import nn
-from ..core.io import WEIGHTS, file_hash, fingerprint, full, write_json, write_tensors
+from ..core.io import WEIGHTS, file_hash, fingerprint, full, runs_of, write_json, write_tensors
 from ..vision.loading import KINDS, load_vision
 from ..vision.mae import VisionModule
 from ..llm.frozen import FrozenLLM, load_llm
@@ -146,13 +146,14 @@ def measured(record: dict, results: dict | None = None) -> dict: # task -> colum
     "What a card's table shows: a report of `lm4lv evaluate`, or else the validation that a training record tells of."
     runs = [record, *reversed(record.get('runs', []))]
     by_task = results['tasks'] if results else next((run['validation'] for run in runs if run.get('validation')), {})
+    by_task = by_task.get('small crops', by_task) # of weights for crops at about native pixels
     if 'degraded' in by_task: by_task = {record.get('task', 'all tasks'): by_task} # of one task
     psnr = lambda row: row['psnr'] if isinstance(row, dict) else row
     tables = {}
     for task, rows in by_task.items():
         tables[task] = {key: psnr(rows[key]) for key in COLUMNS if key in rows}
         if 'psnr' in rows: tables[task]['lm4lv'] = rows['psnr']
-        tables[task] |= {key: rows[key] for key in ('n', 'photographs') if key in rows}
+        tables[task] |= {shown: rows[key] for key, shown in (('n', 'n'), ('crops', 'n'), ('photographs', 'photographs')) if key in rows}
     return tables
 
 def _table(tables):
@@ -169,8 +170,8 @@ def _training(record):
     "Data, samples and settings of a training record."
     settings, last = record.get('settings', {}), (record.get('runs') or [record])[-1]
     said = dict(Photographs=record.get('data') or settings.get('images') or settings.get('items'),
-                Samples=f"{record['samples']:,}" if 'samples' in record else None,
-                Seconds=f"{record['seconds']:,.0f}" if 'seconds' in record else None, Machine=record.get('machine'),
+                Samples=f"{sum(run['samples'] for run in runs_of(record)):,}" if 'samples' in record else None,
+                Seconds=f"{sum(run['seconds'] for run in runs_of(record)):,.0f}" if 'seconds' in record else None, Machine=record.get('machine'),
                 Seed=last.get('seed', settings.get('fit', {}).get('seed')), Command=last.get('command') and f"`{last['command']}`")
     lines = [f'- {key}: {value}' for key, value in said.items() if value is not None]
     return '\n'.join(lines or ['No training record lies beside the weights.'])
