@@ -121,6 +121,17 @@ def test_a_checkpoint_with_a_constant_is_guided_by_it_again(base, tmp_path):
     torch.testing.assert_close(old['adapters.adapter.weight'], new['adapters.adapter.weight'], atol=1e-6, rtol=0)
     assert (old['adapters.adapter.bias'] - new['adapters.adapter.bias']).abs().max() > 1e-3
 
+def test_settings_that_would_do_nothing_are_refused(base):
+    with pytest.raises(ValueError, match='guide_quiet: .*set guide_steps=200'): build(short(base, guide_steps=0, guide_quiet=1))
+    with pytest.raises(ValueError, match='log_error: .*set refit=0, or whiten=900'): build(short(base, whiten=0, refit=4, log_error='true'))
+
+def test_a_control_is_not_trained_on_the_logarithm(base):
+    with pytest.raises(ValueError, match='log_error: expected an LM4LV'): train(short(base, log_error='true'), progress=False, model=nn.Linear(2, 2))
+
+def test_the_logarithm_is_trained_in_the_white_basis_too(base, tmp_path):
+    model, log = train(short(base, log_error='true', refit=4), save=tmp_path/'flip', progress=False)
+    assert isinstance(model.adapters.deadapter, nn.Linear) and log[-1]['visual'] > 0
+
 # precision
 
 @pytest.mark.parametrize('setting', ['llm_dtype=bfloat16', 'precision=bf16'])

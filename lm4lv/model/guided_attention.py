@@ -62,8 +62,8 @@ class Guided(nn.Module):
         logs, others = log_attention(model, batch, add_answer_noise(features, batch, input_noise), self.layer)
         best = logs.mean((0, 2)).view(model.llm.layers.kv_heads, -1).argmax(1) # in each group of heads
         chosen = logs.unflatten(1, (len(best), -1))[:, torch.arange(len(best)), best] # (B, groups, N)
-        noise = -(1 - others).clamp_min(1e-6).log().mean() if self.quiet else 0
-        return self.quiet * noise - chosen.mean(), chosen.detach().exp().mean()
+        elsewhere = -(1 - others).clamp_min(1e-6).log().mean() if self.quiet else 0
+        return self.quiet * elsewhere - chosen.mean(), chosen.detach().exp().mean()
 
 # %% ../../nbs/4_model/09b_guided_attention.ipynb #6ce4e032
 def guide(

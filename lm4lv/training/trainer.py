@@ -21,6 +21,7 @@ from ..images.photos import CROP_SCALE, IndexedPhotos, Photos, to_image
 from ..vision.loading import load_vision
 from ..vision.mae import MAE
 from ..llm.frozen import DEFAULT, best_dtype, load_llm
+from ..model.adapters import Adapters
 from ..model.generation import restore
 from ..model.guided_attention import guide
 from ..model.linear_copy import WhiteLinear, add_constant
@@ -77,6 +78,7 @@ def check_training(config: TrainConfig) -> None:
     for key in ('guide_steps', 'guide_layer', 'guide_quiet', 'adapter_constant', 'whiten'): check_range(key, getattr(config, key), 0)
     if config.init and config.adapter_constant: raise ValueError(f'adapter_constant: {config.init} brings the constant that it was trained with; set adapter_constant=0')
     if config.whiten and config.fit.snapshot_every: raise ValueError('whiten: snapshots would hold weights in another basis; set snapshot_every=0')
+    if config.guide_quiet and not config.guide_steps: raise ValueError('guide_quiet: heads are kept quiet while others are guided; set guide_steps=200 as well')
     if config.log_error and config.refit and not config.whiten:
         raise ValueError('log_error: a refit in the ordinary basis makes the mean error small; set refit=0, or whiten=900 as well')
     if not config.tasks: raise ValueError('tasks: expected at least one')
@@ -352,6 +354,8 @@ def train(
     "Train adapters and task tokens, or what `config.trainable` names; resumes from the newest checkpoint in `config.fit.out`."
     check_training(config)
     model = model if model is not None else build(config)
+    if config.log_error and getattr(type(getattr(model, 'adapters', None)), 'error', None) is not Adapters.error:
+        raise ValueError('log_error: expected an LM4LV whose adapters have a squared error; set log_error=false')
     llm = getattr(model, 'llm', None) # a control may do without
     fingerprint = llm.fingerprint() if llm else None
     data, collate = training_data(config, model.vision.image_size)
