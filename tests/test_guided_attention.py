@@ -155,7 +155,8 @@ def test_stages_of_a_copy_are_measured_where_heads_look(tokenizer):
     images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(6))
     stages = copy_stages(model, images, batch_size=5)
     assert list(stages['error']) == ['values', 'heads', 'after attention', 'after the MLP']
-    logs, others = log_attention(model, *(lambda batch, pictures: (batch, model.encode(pictures)))(*model.pair_batch(make_pairs(images[:5], 'repeat'))), 1)
+    batch, pictures = model.pair_batch(make_pairs(images[:5], 'repeat'))
+    logs, others = log_attention(model, batch, model.encode(pictures), 1)
     once = copy_stages(model, images[:5])
     torch.testing.assert_close(torch.tensor(once['right']), logs.exp().mean((0, 2)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(torch.tensor(once['others']), others.mean((0, 2)), atol=1e-5, rtol=1e-4)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from ..core.io import write_json
+from ..core.loop import FitConfig, fit
 from ..images.degradations import get_task, make_pairs
 from ..images.metrics import mean_interval, psnr
 from ..images.photos import CROP_SCALE, Photos
@@ -213,15 +214,18 @@ def fit_map(
     log_error: bool, steps: int = 2400, batch: int = 64, lr: float = 1e-3, seed: int = 0,
 ) -> nn.Module: # `net`
     "Train a map by AdamW, on the mean error of a picture or on the mean of logarithms."
-    torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1., 0., steps)
-    for _ in range(steps):
-        rows = torch.randint(len(x), (batch,))
-        errors = (net(x[rows]) - y[rows]).square().mean((1, 2))
-        loss = (errors + LEAST_ERROR).log().mean() if log_error else errors.mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
+    def loss(net, rows):
+        errors = (net(rows['x']) - rows['y']).square().mean((1, 2))
+        return (errors + LEAST_ERROR).log().mean() if log_error else errors.mean(), {}
+    config = FitConfig(steps=steps, batch=batch, lr=lr, warmup=0, schedule='linear', betas=(.9, .999), clip=1e6, seed=seed)
+    fit(net, _Rows(x, y), loss, config, progress=False)
     return net
+
+class _Rows:
+    "Features of the input and of the target, picture by picture, again and again."
+    def __init__(self, x, y): self.x, self.y = x, y
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return dict(x=self.x[i % len(self)], y=self.y[i % len(self)])
 
 @torch.no_grad()
 def _features(vision, images): return torch.cat([vision.encode(x) for x in images.split(100)])

@@ -56,12 +56,13 @@ def fit_deadapter(
 ):
     "Set the de-adapter to the ridge regression from output vectors to features."
     x, y = hidden.double(), features.double()
-    share = torch.ones(len(x), 1, device=x.device) if weights is None else weights.double()[:, None] / weights.double().mean()
-    mean_x, mean_y = (share * x).mean(0), (share * y).mean(0)
+    rows = None if weights is None else weights.double()[:, None] / weights.double().mean()
+    mean_x, mean_y = ((a if rows is None else rows * a).mean(0) for a in (x, y))
     x, y = x - mean_x, y - mean_y
-    gram = (share * x).T @ x
+    weighed = x if rows is None else rows * x
+    gram = weighed.T @ x
     gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
-    weight = torch.linalg.solve(gram, (share * x).T @ y).T
+    weight = torch.linalg.solve(gram, weighed.T @ y).T
     adapters.deadapter.weight.copy_(weight)
     adapters.deadapter.bias.copy_(mean_y - weight @ mean_x)
 
