@@ -18,7 +18,7 @@ from lm4lv.ablations import comparisons; from lm4lv.training import trainer as t
 from lm4lv.ablations.comparisons import (Variant, build_variant, compared, find_variants, interval, plot_curves, plot_rows, read_results, read_strip, record,
                                         reference, run_series, run_variant, settings_of, strip, table)
 from lm4lv.ablations.experts import EXPERTS, count_parameters, matched, mlp, one_layer_transformer
-from lm4lv.ablations.heads import HEADS, Mixture, Skip, with_head
+from lm4lv.ablations.heads import HEADS, Mixture, with_head
 from lm4lv.ablations.language_model import SENTENCES, Parallel, Bidirectional, VARIANTS, Sentence, first_layers, parallel, random_llm, shuffled_llm, solve
 from lm4lv.ablations.guided import GUIDED
 from lm4lv.ablations.verdicts import (CLAIMS, DOUBLINGS, MINIMUM, PAPER_SAMPLES, Claim, Evidence, all_variants, closer_detail, evidence, gain, halfway,
@@ -177,14 +177,13 @@ def test_a_mixture_starts_near_least_squares():
     _, widths, means = head.mixture(x)
     assert not torch.allclose(means[:, 0], means[:, 1])
 
-def test_a_skip_connection_and_a_silent_head_are_the_mae_alone(tiny, photos):
-    with_head(Skip, tiny, TrainConfig())
+def test_a_skip_connection_and_a_silent_head_are_the_mae_alone(photos):
+    tiny = tiny_model(adapter='skip').eval()
     torch.nn.init.zeros_(tiny.adapters.deadapter.weight)
     with torch.no_grad(): torch.testing.assert_close(torch.stack(restore(tiny, photos, 'denoise')), tiny.vision(photos).clamp(0, 1))
 
-def test_the_skip_connection_takes_the_tokens_of_the_input_in_training_too(tiny, photos):
-    pairs = make_pairs(photos, 'denoise')
-    with_head(Skip, tiny, TrainConfig())
+def test_the_skip_connection_takes_the_tokens_of_the_input_in_training_too(photos):
+    tiny, pairs = tiny_model(adapter='skip').eval(), make_pairs(photos, 'denoise')
     torch.nn.init.zeros_(tiny.adapters.deadapter.weight)
     loss = tiny(*tiny.pair_batch(pairs))
     wanted = (tiny.vision.encode(pairs.input) - tiny.vision.encode(pairs.target)).square().mean()

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 from lm4lv.core.loop import FitConfig, fit
+from lm4lv.images.degradations import Pairs
 from lm4lv.llm.frozen import load_llm
 from lm4lv.model.linear_copy import WhiteLinear, add_constant, linear_error
 from lm4lv.model.next_element import LM4LV, tiny_model
 from lm4lv.model.storing import CheckpointError, read_config
 from lm4lv.model.task_models import TaskModels
-from lm4lv.training.trainer import TrainConfig, build, set_values, train
+from lm4lv.training.trainer import TrainConfig, build, output_pairs, set_values, train, training_data
 
 @pytest.fixture
 def inputs():
@@ -104,6 +105,15 @@ def test_with_its_constant_only_constant_and_task_tokens_are_guided(base):
 def test_only_a_linear_de_adapter_can_be_whitened(base):
     with pytest.raises(ValueError, match="whiten: .*'low-rank:4'; set whiten=0"): train(short(base, adapter='low-rank:4', adapter_constant=0), progress=False)
 
+def test_with_a_skip_connection_the_difference_is_fitted_in_the_basis_and_at_the_end(base):
+    for more in (dict(refit=0), dict(refit=60, refit_share=1)):
+        model, _ = train(config := short(base, adapter='skip', lr=1e-12, **more), progress=False)
+        data, collate = training_data(config, model.vision.image_size)
+        hidden, features, input_features = output_pairs(model, Pairs(**collate([data[i] for i in range(40)])))
+        error = model.adapters.error(hidden, features, input_features)
+        difference = (features - input_features).square().mean()
+        assert error < 1.5 * difference < .5 * features.square().mean(), more # fitted to the features, it would be off by the input's
+
 def test_too_few_pairs_for_a_basis_are_refused_with_how_many_would_do(base):
     with pytest.raises(ValueError, match='whiten=8: too few pairs for a basis of 64 directions; expected at least [0-9]+'): train(short(base, whiten=8), progress=False)
 
@@ -113,6 +123,10 @@ def test_snapshots_of_another_basis_are_refused(base, tmp_path):
 def test_a_constant_is_not_added_to_that_of_a_checkpoint(base, tmp_path):
     train(short(base), save=tmp_path/'flip', progress=False)
     with pytest.raises(ValueError, match='adapter_constant: .*flip brings the constant .*; set adapter_constant=0'): build(short(base, init=tmp_path/'flip'))
+
+def test_a_checkpoint_keeps_its_kind_of_adapters(base, tmp_path):
+    train(short(base), save=tmp_path/'flip', progress=False)
+    with pytest.raises(ValueError, match='adapter=skip: .*flip has linear adapters, and keeps them; leave adapter out'): build(short(base, init=tmp_path/'flip', adapter_constant=0, adapter='skip'))
 
 def test_a_checkpoint_with_a_constant_is_guided_by_it_again(base, tmp_path):
     old = train(short(base), save=tmp_path/'flip', progress=False)[0].trained_state()

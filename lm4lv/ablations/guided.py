@@ -23,6 +23,7 @@ _GUIDE = dict(guide_steps=200)
 _CONSTANT = dict(_GUIDE, adapter_constant=1.6)
 _EXACT = dict(_CONSTANT, whiten=900)
 _QUIET = dict(_EXACT, guide_quiet=1.0)
+_SKIP = dict(_QUIET, adapter='skip')
 _SILENT = dict(text_weight=0.0) # a model that has lost its words is not asked for any
 
 GUIDED = {
@@ -34,7 +35,10 @@ GUIDED = {
     'exact-random': Variant('the same around a randomly initialised model, no loss on text', _EXACT | _SILENT, llm=random_llm),
     'exact-shuffled': Variant('the same around shuffled matrices, no loss on text', _EXACT | _SILENT, llm=shuffled_llm),
     'quiet': Variant('guided, constant and white basis, and all heads of the layer kept off every other visual token', _QUIET),
-    'quiet-shuffled': Variant('the same around shuffled matrices, no loss on text', _QUIET | _SILENT, llm=shuffled_llm)}
+    'quiet-shuffled': Variant('the same around shuffled matrices, no loss on text', _QUIET | _SILENT, llm=shuffled_llm),
+    'quiet-skip': Variant("constant, white basis and quiet heads, and the input's token of the same position is added", _SKIP),
+    'quiet-skip-random': Variant('the same around a randomly initialised model, no loss on text', _SKIP | _SILENT, llm=random_llm),
+    'quiet-skip-shuffled': Variant('the same around shuffled matrices, no loss on text', _SKIP | _SILENT, llm=shuffled_llm)}
 
 # %% ../../nbs/7_ablations/13n_guided.ipynb #e158c208
 MODELS = dict(pretrained=None, random=random_llm, shuffled=shuffled_llm) # changes to the language model

@@ -41,9 +41,13 @@ class Adapters(nn.Module):
         "What is trained: the mean squared error of visual tokens."
         return F.mse_loss(self.to_vision(hidden, previous), features)
 
+    def target(self, features, previous=None): # (n, D)
+        "What the de-adapter has to give for these features: themselves."
+        return features
+
     def fit(self, hidden, features, previous=None): # (n, H), (n, D)
         "Start the de-adapter by least squares."
-        fit_deadapter(self, hidden, features)
+        fit_deadapter(self, hidden, self.target(features, previous))
 
 # %% ../../nbs/4_model/06_adapters.ipynb #c5eed03e
 @torch.no_grad()

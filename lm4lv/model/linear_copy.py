@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 from .adapters import Adapters, fit_deadapter
-from .next_element import LEAST_ERROR
+from .next_element import picture_weights
 
 # %% ../../nbs/4_model/09c_linear_copy.ipynb #5af1263e
 @torch.no_grad()
@@ -60,7 +60,7 @@ class WhiteLinear(nn.Module):
             fit_deadapter(SimpleNamespace(deadapter=self.linear), u, targets, self.ridge, weights)
             if picture:
                 errors = (self.linear(u.to(self.mean.dtype)) - targets).square().mean(1).view(-1, picture).mean(1)
-                weights = (1 / (errors + LEAST_ERROR)).repeat_interleave(picture)
+                weights = picture_weights(errors).repeat_interleave(picture)
 
     def forward(self, x): # (..., H) -> (..., D)
         with torch.autocast(x.device.type, enabled=False): # small changes around a large mean bear no rounding

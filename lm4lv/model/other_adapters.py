@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'OFFERS', 'Pad', 'IdentityAdapters', 'TruncatedAdapters', 'LowRankAdapters', 'TiedAdapters',
-           'make_adapters']
+           'SkipAdapters', 'make_adapters']
 
 # %% ../../nbs/4_model/06a_other_adapters.ipynb #76959265
 import re
@@ -89,9 +89,20 @@ class TiedAdapters(Adapters):
     def fit(self, hidden, features, previous=None):
         "Nothing to start: it follows the adapter."
 
+# %% ../../nbs/4_model/06a_other_adapters.ipynb #1ce12396
+class SkipAdapters(Adapters):
+    "The de-adapter says what to add to the input's token of the same position (the paper's suggestion)."
+    def to_vision(self, hidden, previous): # (..., H), (..., D) -> (..., D)
+        return super().to_vision(hidden) + previous
+
+    def target(self, features, previous): # (n, D) each
+        "The difference from the input."
+        return features - previous
+
 # %% ../../nbs/4_model/06a_other_adapters.ipynb #89b8653f
-ADAPTERS = {'linear': Adapters, 'identity': IdentityAdapters, 'truncated': TruncatedAdapters, 'low-rank': LowRankAdapters, 'tied': TiedAdapters}
-OFFERS = ('to_llm', 'to_vision', 'error', 'fit', 'adapter', 'deadapter', 'dtype')
+ADAPTERS = {'linear': Adapters, 'identity': IdentityAdapters, 'truncated': TruncatedAdapters, 'low-rank': LowRankAdapters, 'tied': TiedAdapters,
+            'skip': SkipAdapters}
+OFFERS = ('to_llm', 'to_vision', 'error', 'target', 'fit', 'adapter', 'deadapter', 'dtype')
 
 def _adapter_class(name):
     "The class that a name stands for."

@@ -40,7 +40,7 @@ class TrainConfig:
     tasks: tuple = ('denoise',) # each sample gets one of them at random
     llm: str = DEFAULT
     vision: str = 'default' # a MAE: 'default', a folder or a hub name; others as vq:..., beit:... or package.module:Class
-    init: str | None = None # a checkpoint to start from, which keeps its layer, template and prefix; tasks that it lacks are added
+    init: str | None = None # a checkpoint to start from, which keeps its layer, adapters, template and prefix; tasks that it lacks are added
     trainable: tuple = ('adapter', 'deadapter', 'task_tokens') # what is trained; also encoder, decoder, lora
     lora_rank: int = 32
     lora_alpha: float = 64.0
@@ -64,7 +64,7 @@ class TrainConfig:
     template: str = 'chat' # chat template: the language model's own ('chat'), 'official' or another of `conversations.STYLES`
     gpt_prefix: str = '' # begins every answer, and is not learned
     system: str = '' # system message of conversations that have none of their own
-    adapter: str = 'linear' # as in the paper; also identity, truncated, low-rank, tied, or package.module:Class
+    adapter: str = 'linear' # as in the paper; also skip, identity, truncated, low-rank, tied, or package.module:Class
     llm_dtype: str = 'auto' # of the frozen weights: float32, bfloat16, float16, or auto: bfloat16 where it is fast
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch=16, lr=2e-3, warmup=100))
 
@@ -249,6 +249,8 @@ def build(
     check_training(config)
     begun = read_config(checkpoint_folder(config.init)) if config.init else {}
     dtype = least_dtype(begun, frozen_dtype(config))
+    if begun and config.adapter not in ('linear', begun.get('adapter') or 'linear'):
+        raise ValueError(f"adapter={config.adapter}: {config.init} has {begun.get('adapter') or 'linear'} adapters, and keeps them; leave adapter out, or train from nothing")
     if begun.get('precision') and config.fit.precision != 'no':
         raise ValueError(f'precision={config.fit.precision}: what {config.init} holds works in float32 only; set precision=no')
     torch.manual_seed(config.fit.seed)
@@ -312,9 +314,9 @@ def whitened(model, data, collate, config: TrainConfig):
     if config.whiten * model.vision.num_tokens < 4 * layer.in_features:
         raise ValueError(f'whiten={config.whiten}: too few pairs for a basis of {layer.in_features} directions; '
                          f'expected at least {-(-4 * layer.in_features // model.vision.num_tokens)}, or 0 for none')
-    hidden, targets, _ = output_pairs(model, Pairs(**collate([data[WHITE_FROM + i] for i in range(config.whiten)])), config.input_noise)
+    hidden, *wanted = output_pairs(model, Pairs(**collate([data[WHITE_FROM + i] for i in range(config.whiten)])), config.input_noise)
     model.adapters.deadapter = white = WhiteLinear.of(layer, hidden)
-    white.fit(hidden, targets, model.vision.num_tokens if config.log_error else 0)
+    white.fit(hidden, model.adapters.target(*wanted), model.vision.num_tokens if config.log_error else 0)
     if kept and first_process(): write_tensors(kept, dict(mean=white.mean, basis=white.basis))
 
 def guided_start(model, data, collate, config: TrainConfig, progress: bool = False) -> list: # the log of it
@@ -332,7 +334,9 @@ def guided_start(model, data, collate, config: TrainConfig, progress: bool = Fal
 def refit(model, pairs: Pairs, share: float = 0.5, input_noise: float = 0.0, log_error: bool = False):
     "Move the de-adapter so far towards the one that least squares finds for the output vectors of the trained model."
     trained = {name: p.detach().clone() for name, p in model.named_parameters() if '.deadapter.' in name}
-    if white := white_part(model): white.fit(*output_pairs(model, pairs, input_noise)[:2], model.vision.num_tokens if log_error else 0)
+    if white := white_part(model):
+        hidden, *wanted = output_pairs(model, pairs, input_noise)
+        white.fit(hidden, model.adapters.target(*wanted), model.vision.num_tokens if log_error else 0)
     else: warm_start(model, pairs)
     for name, p in model.named_parameters():
         if name in trained: p.copy_(trained[name].lerp(p, share))
