@@ -31,6 +31,10 @@ def drawn(model, items, images): return [a.features[0] for a in generate(model, 
 def test_cached_generation_equals_the_plain_algorithm(model, images):
     torch.testing.assert_close(torch.stack(drawn(model, [SHORT] * 4, images)), restore_uncached(model, images, 'denoise'), **CLOSE)
 
+def test_with_a_skip_connection_as_well(tokenizer, images):
+    model = tiny_model(tokenizer=tokenizer, adapter='skip').eval()
+    test_cached_generation_equals_the_plain_algorithm(model, images)
+
 def test_a_batch_of_unequal_prompts_equals_each_alone(model, images):
     together = drawn(model, [SHORT, LONG, WORDS], images[:3])
     alone = [drawn(model, [SHORT], images[:1]), drawn(model, [LONG], images[1:3]), drawn(model, [WORDS], images[:0])]

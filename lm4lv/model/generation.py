@@ -194,10 +194,10 @@ def restore_uncached(model: LM4LV, images: torch.Tensor, task: str) -> torch.Ten
     "The plain algorithm: re-run the whole sequence for every visual token. For comparison only."
     batch = model.compile([restoration(task, answer=False)] * len(images), generate=True, left=True)
     opening = torch.tensor(model.llm.tokenizer(OPEN, add_special_tokens=False).input_ids, device=images.device)
-    vectors = torch.cat([model.embed(batch, model.vision.encode(images)),
-                         model.llm.embed(opening).expand(len(images), -1, -1)], 1)
+    seen = model.vision.encode(images)
+    vectors = torch.cat([model.embed(batch, seen), model.llm.embed(opening).expand(len(images), -1, -1)], 1)
     features = []
-    for _ in range(model.vision.num_tokens):
-        features.append(model.adapters.to_vision(model.llm.hidden(vectors, layer=model.visual_layer)[:, -1]))
+    for i in range(model.vision.num_tokens):
+        features.append(model.adapters.to_vision(model.llm.hidden(vectors, layer=model.visual_layer)[:, -1], seen[:, i]))
         vectors = torch.cat([vectors, model.adapters.to_llm(features[-1])[:, None]], 1)
     return torch.stack(features, 1)
