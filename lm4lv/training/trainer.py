@@ -249,8 +249,9 @@ def build(
     check_training(config)
     begun = read_config(checkpoint_folder(config.init)) if config.init else {}
     dtype = least_dtype(begun, frozen_dtype(config))
-    if begun and config.adapter not in ('linear', begun.get('adapter') or 'linear'):
-        raise ValueError(f"adapter={config.adapter}: {config.init} has {begun.get('adapter') or 'linear'} adapters, and keeps them; leave adapter out, or train from nothing")
+    kept_adapter = begun.get('adapter') or 'linear'
+    if begun and config.adapter not in ('linear', kept_adapter):
+        raise ValueError(f"adapter={config.adapter}: {config.init} has {kept_adapter} adapters, and keeps them; leave adapter out, or train from nothing")
     if begun.get('precision') and config.fit.precision != 'no':
         raise ValueError(f'precision={config.fit.precision}: what {config.init} holds works in float32 only; set precision=no')
     torch.manual_seed(config.fit.seed)
@@ -299,6 +300,11 @@ def white_part(model) -> WhiteLinear | None:
     layer = getattr(getattr(model, 'adapters', None), 'deadapter', None)
     return layer if isinstance(layer, WhiteLinear) else None
 
+def _fit_white(model, outputs: tuple, log_error: bool): # as `output_pairs` gives them
+    "Set a de-adapter in a white basis by least squares."
+    hidden, *wanted = outputs
+    model.adapters.deadapter.fit(hidden, model.adapters.target(*wanted), model.vision.num_tokens if log_error else 0)
+
 WHITE_FROM = 500_000 # number of the first of the samples that a basis is found with: far from those that are trained on
 
 @torch.no_grad()
@@ -314,9 +320,9 @@ def whitened(model, data, collate, config: TrainConfig):
     if config.whiten * model.vision.num_tokens < 4 * layer.in_features:
         raise ValueError(f'whiten={config.whiten}: too few pairs for a basis of {layer.in_features} directions; '
                          f'expected at least {-(-4 * layer.in_features // model.vision.num_tokens)}, or 0 for none')
-    hidden, *wanted = output_pairs(model, Pairs(**collate([data[WHITE_FROM + i] for i in range(config.whiten)])), config.input_noise)
-    model.adapters.deadapter = white = WhiteLinear.of(layer, hidden)
-    white.fit(hidden, model.adapters.target(*wanted), model.vision.num_tokens if config.log_error else 0)
+    outputs = output_pairs(model, Pairs(**collate([data[WHITE_FROM + i] for i in range(config.whiten)])), config.input_noise)
+    model.adapters.deadapter = white = WhiteLinear.of(layer, outputs[0])
+    _fit_white(model, outputs, config.log_error)
     if kept and first_process(): write_tensors(kept, dict(mean=white.mean, basis=white.basis))
 
 def guided_start(model, data, collate, config: TrainConfig, progress: bool = False) -> list: # the log of it
@@ -334,9 +340,7 @@ def guided_start(model, data, collate, config: TrainConfig, progress: bool = Fal
 def refit(model, pairs: Pairs, share: float = 0.5, input_noise: float = 0.0, log_error: bool = False):
     "Move the de-adapter so far towards the one that least squares finds for the output vectors of the trained model."
     trained = {name: p.detach().clone() for name, p in model.named_parameters() if '.deadapter.' in name}
-    if white := white_part(model):
-        hidden, *wanted = output_pairs(model, pairs, input_noise)
-        white.fit(hidden, model.adapters.target(*wanted), model.vision.num_tokens if log_error else 0)
+    if white_part(model): _fit_white(model, output_pairs(model, pairs, input_noise), log_error)
     else: warm_start(model, pairs)
     for name, p in model.named_parameters():
         if name in trained: p.copy_(trained[name].lerp(p, share))
